@@ -68,8 +68,8 @@ def auroc(planted: np.ndarray, score: np.ndarray) -> float:
 
 def _shards(path: str) -> None:
     import hyperloom.stages  # noqa: F401  registers the plug-ins
-    from hyperloom.pipeline import recipe
-    from hyperloom.pipeline.runner import run
+    from hyperloom.pipeline.recipes import recipe
+    from hyperloom.pipeline.running.runner import run
 
     outcome = run(recipe.load(path), only=["shards"], track=False)
     if not outcome.ok:
@@ -77,12 +77,12 @@ def _shards(path: str) -> None:
 
 
 def measured(samples: int, numbers: int, cpus: int, folder: Path) -> dict[str, Any]:
-    from hyperloom.pipeline import manifest as manifests
-    from hyperloom.pipeline import recipe
-    from hyperloom.pipeline.digests import Digests
-    from hyperloom.pipeline.plan import plan
-    from hyperloom.pipeline.runner import run
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.commits import manifest as manifests
+    from hyperloom.pipeline.planning.plan import plan
+    from hyperloom.pipeline.recipes import recipe
+    from hyperloom.pipeline.root.digests import Digests
+    from hyperloom.pipeline.root.storage import Storage
+    from hyperloom.pipeline.running.runner import run
     from hyperloom.stages.audit.result import Audited
     from hyperloom.stages.table import read_table
 

@@ -33,9 +33,9 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from benchmarks.samples import modalities
 from benchmarks.train import manifest, run
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.pipeline.units import File
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import File
+from hyperloom.pipeline.root.storage import Storage, sha256
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.model import MultiTask, build_model, load_model, weights

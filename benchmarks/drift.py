@@ -18,9 +18,9 @@ import numpy as np
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.drift.compare import compared
 from hyperloom.stages.drift.reference import Side
 from hyperloom.stages.results import Shards

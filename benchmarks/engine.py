@@ -28,11 +28,11 @@ import hyperloom.stages  # noqa: F401  registers the plug-ins
 from benchmarks.noop import Idle
 from hyperloom.clusters.connect import connect, disconnect
 from hyperloom.clusters.spec import Cluster
-from hyperloom.pipeline import recipe
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.runner import run
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record, Unit, execute, record_path
+from hyperloom.pipeline.commits.units import Record, Unit, execute, record_path
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running.runner import run
 
 RECIPE = """
 name: bench-engine

@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import recipe, runner
-from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.recipe import RecipeFile
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.recipes.recipe import RecipeFile
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.data.reader import SampleReader
 from hyperloom.stages.data.tool_export import export_to_tool
 from hyperloom.stages.formats import coco, coco_writer, cvat, cvat_writer, label_studio, label_studio_writer

@@ -39,7 +39,7 @@ import torch
 
 from benchmarks import gpu_label, gpu_train
 from benchmarks.train import manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 
 PARTS = ("label", "decode", "jpeg", "ensemble", "train")
 LATE = 10

@@ -22,10 +22,10 @@ import torch
 
 from benchmarks.gpu_nets import CLASSES, DeepLab, Free
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.commits.units import Output, Resources, Unit, execute, load_record
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.executor import Host
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Resources, Unit, execute, load_record
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.workers.executor import Host
 from hyperloom.stages.label.runtimes.preprocess import IMAGENET
 from hyperloom.stages.label.worker import LabelWorker
 from hyperloom.stages.shard import decoder

@@ -21,8 +21,8 @@ from torch.nn.functional import cross_entropy, l1_loss
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.train import job as job_of
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.network.model import build_model
 from hyperloom.stages.network.predictor import Predictor
 from hyperloom.stages.train.job import Job

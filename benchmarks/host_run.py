@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paced import notes
-from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.cluster_of_hosts import BIN, HERE, Cluster
 
 UPDATES, EVERY = 100, 20

@@ -48,8 +48,8 @@ from benchmarks.label_peers import ray_data
 from benchmarks.label_speed import Bench, compare, recipe_text, silent, timed
 from hyperloom.clusters.connect import disconnect
 from hyperloom.clusters.machine import usable_cpus
-from hyperloom.pipeline import project
-from hyperloom.pipeline.runner import run
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.running.runner import run
 
 PARTS = ("efficiency", "engine", "around", "vre", "autodistill", "ray-data", "resume", "memory")
 SHARED = Path(os.environ.get("HYPERLOOM_SHARED", Path(__file__).parents[2] / "shared"))

@@ -27,8 +27,8 @@ import numpy as np
 from benchmarks import label_restart
 from benchmarks.label_speed import Bench, limit_threads, timed
 from benchmarks.label_vre import spread
-from hyperloom.pipeline import recipe
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
 
 
 class Library:

@@ -45,9 +45,9 @@ def run_here(count: int, experts: int) -> None:
     import hyperloom.stages  # noqa: F401  registers the plug-ins
     from hyperloom.clusters.connect import connect, disconnect
     from hyperloom.clusters.spec import Cluster
-    from hyperloom.pipeline import recipe
-    from hyperloom.pipeline.progress import Progress
-    from hyperloom.pipeline.runner import run
+    from hyperloom.pipeline.output.progress import Progress
+    from hyperloom.pipeline.recipes import recipe
+    from hyperloom.pipeline.running.runner import run
 
     with tempfile.TemporaryDirectory() as folder:
         listed = ", ".join(EXPERT.format(n=n) for n in range(experts))

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from hyperloom.pipeline import recipe
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
 
 
 class Called:

@@ -20,14 +20,14 @@ import numpy as np
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.clusters.connect import connect
 from hyperloom.clusters.spec import Cluster
-from hyperloom.pipeline import recipe
-from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.recipe import RecipeFile
-from hyperloom.pipeline.runner import run
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.recipes.recipe import RecipeFile
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running.runner import run
 
 RECIPE = """
 name: bench-label

@@ -36,7 +36,7 @@ import numpy as np
 
 from benchmarks.samples import COLUMNS, modalities, samples, source
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.table import rows_a_group, write_table
 

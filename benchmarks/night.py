@@ -44,10 +44,11 @@ from typing import Any
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from benchmarks import nightly
 from benchmarks.mlflow_server import Server
-from hyperloom.pipeline import recipe, verify
-from hyperloom.pipeline.scheduling import change, history, timetable
+from hyperloom.pipeline.inspection import verify
+from hyperloom.pipeline.recipes import recipe, timetable
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.scheduling import change, history
 from hyperloom.pipeline.scheduling.journal import Journal
-from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.replay import catch_up
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -243,8 +244,8 @@ class Nights:
 
     def lost(self) -> Iterator[str]:
         """Frames that arrived and are not in the last shards, and runs that MLflow does not know as finished."""
-        from hyperloom.pipeline.digests import Digests
-        from hyperloom.pipeline.plan import plan
+        from hyperloom.pipeline.planning.plan import plan
+        from hyperloom.pipeline.root.digests import Digests
 
         shards = {s.name: s for s in plan(recipe.load(self.path), self.storage, Digests(self.storage))}["shards"]
         rows = shards.manifest.rows if shards.manifest else 0
@@ -270,9 +271,9 @@ def unshown(url: str, runs: list[str]) -> Iterator[str]:
 
 def tick(path: str, at: str, track: bool) -> int:
     """A tick with its units in this process."""
-    from hyperloom.pipeline import runner
     from hyperloom.pipeline.errors import HyperloomError
-    from hyperloom.pipeline.progress import Progress
+    from hyperloom.pipeline.output.progress import Progress
+    from hyperloom.pipeline.running import runner
     from hyperloom.pipeline.scheduling.tick import Tick
 
     loaded = recipe.load(path)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from zlib import crc32
 
+from hyperloom.pipeline.commits.records import Records
+from hyperloom.pipeline.commits.units import Output, Record, Resources, Unit
 from hyperloom.pipeline.config import StepName, placement
-from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Record, Resources, Unit
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.results import Labels

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperloom.pipeline.config import placement
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.augment.views import Augment
 from hyperloom.stages.label.expert import Batch, Expert, Function
 

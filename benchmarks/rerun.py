@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import recipe
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.runner import run
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.running.runner import run
 
 EDGES = {"a": [], "b": ["a"], "c": ["b"], "d": ["a", "b", "c"], "e": ["d"], "f": ["a"], "g": ["d", "f"], "h": ["g"]}
 

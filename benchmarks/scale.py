@@ -36,14 +36,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hyperloom.pipeline import cli, deferred, executor, recipe
-from hyperloom.pipeline.claims import Claims
-from hyperloom.pipeline.executor import Host, Inline, Job, Outcome, Slot
-from hyperloom.pipeline.pool import lost
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.runner import run
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Resources, Worker
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.commits.units import Resources, Worker
+from hyperloom.pipeline.host import deferred
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.claims import Claims
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running.pool import lost
+from hyperloom.pipeline.running.runner import run
+from hyperloom.pipeline.workers import executor
+from hyperloom.pipeline.workers.executor import Host, Inline, Job, Outcome, Slot
 
 RECIPE = """
 name: bench-scale
@@ -153,7 +156,7 @@ def main() -> None:
         if count:
             with tempfile.TemporaryDirectory(dir=given.root or None) as folder:
                 result |= measured(Path(folder), count, label, given)
-    result["python_mb"] = command([sys.executable, "-c", "import hyperloom.pipeline.pool"])["mb"]
+    result["python_mb"] = command([sys.executable, "-c", "import hyperloom.pipeline.running.pool"])["mb"]
     if given.requests:
         result["requests"] = requests(given.requests)
     if given.waiting:

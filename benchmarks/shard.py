@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.samples import COLUMNS, modalities, samples, source
-from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Output, Record, Unit, execute
 from hyperloom.pipeline.fingerprint import fingerprint
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Record, Unit, execute
 from hyperloom.stages.base import GROUP, INDEX, KEY
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.table import write_table

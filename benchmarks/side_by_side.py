@@ -20,11 +20,11 @@ from typing import Any
 
 from hyperloom.clusters.connect import connect, disconnect
 from hyperloom.clusters.spec import Cluster
-from hyperloom.pipeline import recipe
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.runner import run
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.running.runner import run
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.units import Output, Resources, Unit
 
 
 @dataclass

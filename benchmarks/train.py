@@ -32,11 +32,11 @@ from torch.nn.functional import cross_entropy, l1_loss
 
 from benchmarks.loader import write
 from benchmarks.samples import COLUMNS, modalities, samples, source
-from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root import events as event_log
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage, sha256
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.storage import Storage, sha256
 from hyperloom.stages.network.model import build_model
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.loop import Training
@@ -154,8 +154,8 @@ def on_ray(storage: Storage, known: dict[str, Any], shards: Manifest, workers: i
     """Seconds from calling the stage until the first update is logged, Ray being up; and samples a second after it."""
     from hyperloom.clusters.connect import connect, disconnect
     from hyperloom.clusters.spec import Cluster
-    from hyperloom.pipeline.pool import Pool
-    from hyperloom.pipeline.rayslots import RayExecutor
+    from hyperloom.pipeline.running.pool import Pool
+    from hyperloom.pipeline.workers.rayslots import RayExecutor
 
     cluster = Cluster(cpus=workers)
     connect(cluster)

@@ -21,12 +21,12 @@ from typing import Any
 
 from hyperloom.clusters.connect import connect, disconnect
 from hyperloom.clusters.spec import Cluster
-from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline import recipe
 from hyperloom.pipeline.config import placement
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.runner import run
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root import events as event_log
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running.runner import run
 from hyperloom.stages.augment.views import Augment
 
 RECIPE = """\

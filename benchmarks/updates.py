@@ -29,8 +29,8 @@ import torch
 
 from benchmarks.train import run
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.table import rows_a_group, write_table
 from hyperloom.stages.train.loop import Training
 from hyperloom.stages.train.stage import Train

@@ -28,7 +28,8 @@ import hyperloom
 from hyperloom.clusters import machine, skew
 from hyperloom.clusters.environment import early, late, worker_environment
 from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
-from hyperloom.pipeline import project, ray_internals
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.workers import ray_internals
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
@@ -165,7 +166,7 @@ def _runtime_env(cluster: Cluster) -> dict[str, Any]:
     env: dict[str, Any] = {"env_vars": {k: v for k, v in early(worker_environment(cluster)).items() if k not in taken}}
     if not ray_internals.in_job():
         return {**env, "py_modules": [package()]}
-    return env if HOOK in inherited else {**env, HOOK: "hyperloom.pipeline.project.step_back"}
+    return env if HOOK in inherited else {**env, HOOK: "hyperloom.pipeline.host.project.step_back"}
 
 
 @contextmanager

@@ -22,10 +22,10 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from hyperloom.pipeline.config import Config, placement
-from hyperloom.pipeline.ending import GRACE_SECONDS
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.host.ending import GRACE_SECONDS
+from hyperloom.pipeline.recipes.written import Written
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.written import Written
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"

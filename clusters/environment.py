@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline.ray_internals import in_job
+from hyperloom.pipeline.workers.ray_internals import in_job
 
 if TYPE_CHECKING:
     from hyperloom.clusters.spec import Cluster

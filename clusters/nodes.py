@@ -16,7 +16,7 @@ from typing import Any
 
 from hyperloom.clusters.connect import authenticate, probe
 from hyperloom.clusters.spec import Cluster, ClusterError
-from hyperloom.pipeline import ray_internals
+from hyperloom.pipeline.workers import ray_internals
 
 PAUSE = 0.5
 ELSEWHERE = "192.0.2.1"

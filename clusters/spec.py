@@ -15,10 +15,10 @@ import re
 from pydantic import field_validator
 
 from hyperloom.clusters.deployment import Deployment
-from hyperloom.pipeline import ray_internals
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.exits import Exit
+from hyperloom.pipeline.workers import ray_internals
 
 DASHBOARD = "http://127.0.0.1:8265"
 WHERE = (

@@ -30,16 +30,16 @@ from hyperloom.clusters.connect import authenticate, package, probe
 from hyperloom.clusters.environment import ROOT, early, late, module, worker_environment
 from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
 from hyperloom.clusters.travel import refuse_bases_elsewhere
-from hyperloom.pipeline import ray_internals
 from hyperloom.pipeline.exits import Exit
 from hyperloom.pipeline.fingerprint import fingerprint, payload
-from hyperloom.pipeline.plan import check
-from hyperloom.pipeline.ray_internals import CHATTY
+from hyperloom.pipeline.planning.plan import check
 from hyperloom.pipeline.secrets import blot
+from hyperloom.pipeline.workers import ray_internals
+from hyperloom.pipeline.workers.ray_internals import CHATTY
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.recipe import RecipeFile
-    from hyperloom.pipeline.replies import SubmitReply
+    from hyperloom.pipeline.output.replies import SubmitReply
+    from hyperloom.pipeline.recipes.recipe import RecipeFile
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 READY_SECONDS = 90.0
@@ -100,7 +100,7 @@ def submit_slot(
 
 def stop(cluster: Cluster, loaded: RecipeFile, root: str, address: str | None = None) -> list[str]:
     """Stop the jobs of this recipe and root that have not ended; their ids. Ray gives a driver three seconds, so ask
-    it by `pipeline.cancelling` first."""
+    it by `pipeline.running.cancelling` first."""
     client = _client(address or cluster.job_server)
     about = _about(loaded, root)
     jobs = [j.submission_id for j in client.list_jobs() if j.metadata == about and not j.status.is_terminal()]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.recipes.recipe import RecipeFile
 
 
 def refuse_bases_elsewhere(loaded: RecipeFile) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline import deferred, project, whereabouts
+from hyperloom.pipeline.host import deferred, project, whereabouts
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.errors import Ended
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         _understand_utf8()
     deferred.defer()
-    from hyperloom.pipeline import proxies, terminal
+    from hyperloom.pipeline.host import proxies, terminal
 
     proxies.spare_loopback()
     with terminal.guard(), _sigterm():
@@ -81,9 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _perform(arguments: list[str] | None, line: str) -> int:
-    from hyperloom.pipeline import answers, completion
     from hyperloom.pipeline.errors import Ended, HyperloomError, Interrupted
     from hyperloom.pipeline.exits import Exit
+    from hyperloom.pipeline.output import answers, completion
 
     given: argparse.Namespace | None = None
     try:
@@ -100,11 +100,11 @@ def _perform(arguments: list[str] | None, line: str) -> int:
         sys.stdout.flush()
         return code
     except (Ended, KeyboardInterrupt) as error:
-        from hyperloom.pipeline.execution import leave
+        from hyperloom.pipeline.running.execution import leave
 
         return leave(_stopped(error if isinstance(error, Ended) else Interrupted(), given, line))
     except HyperloomError as error:
-        from hyperloom.pipeline.execution import leave
+        from hyperloom.pipeline.running.execution import leave
 
         print(f"hyperloom: {error}", file=sys.stderr)
         return leave(error.exit_code)
@@ -113,7 +113,7 @@ def _perform(arguments: list[str] | None, line: str) -> int:
     except Exception:  # a mistake of ours or of a plug-in; beyond this its traceback would not be blotted
         import traceback
 
-        from hyperloom.pipeline.execution import leave
+        from hyperloom.pipeline.running.execution import leave
 
         traceback.print_exc()
         print(f"hyperloom: a mistake of the program or of a plug-in, in: {line}", file=sys.stderr)
@@ -135,7 +135,8 @@ def _understand_utf8() -> None:
 
 @contextmanager
 def _sigterm() -> Iterator[None]:
-    """Inside the block SIGTERM ends the command as Ctrl-C does; a run has more to say about both (pipeline.ending)."""
+    """Inside the block SIGTERM ends the command as Ctrl-C does; a run has more to say about both
+    (pipeline.host.ending)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -153,7 +154,8 @@ def _sigterm() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from hyperloom.pipeline import __version__, answers
+    from hyperloom.pipeline import __version__
+    from hyperloom.pipeline.output import answers
 
     parser = argparse.ArgumentParser(prog="hyperloom", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"hyperloom {__version__}")

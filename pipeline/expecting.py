@@ -15,10 +15,10 @@ from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.fields import step_refs
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.check import Schema, StepCheck
-    from hyperloom.pipeline.manifest import Manifest
+    from hyperloom.pipeline.commits.manifest import Manifest
+    from hyperloom.pipeline.planning.check import Schema, StepCheck
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.pipeline.stage import Stage, StepRun
-    from hyperloom.pipeline.storage import Storage
 
 KIND = "expectations"
 

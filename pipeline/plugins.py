@@ -25,9 +25,10 @@ from typing import Any, ClassVar
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
-from hyperloom.pipeline import project, registry
+from hyperloom.pipeline import registry
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.errors import HyperloomError, PluginError
+from hyperloom.pipeline.host import project
 from hyperloom.pipeline.spelling import near
 
 KIND = "x-plugin"
@@ -131,7 +132,7 @@ def _written_out(kind: str, value: dict[str, Any]) -> tuple[type[Any], dict[str,
 
 @dataclass(frozen=True)
 class Of(BeforeValidator):
-    """What `of` gives: a validator that a JSON Schema shows as its kind of plug-in (`pipeline.schema`)."""
+    """What `of` gives: a validator that a JSON Schema shows as its kind of plug-in (`pipeline.recipes.schema`)."""
 
     kind: str = ""
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, ClassVar, Self
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
 
 
 def form(read: Callable[[Any], Any], write: Callable[[Any], Any]) -> dict[str, Callable[[Any], Any]]:

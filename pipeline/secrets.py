@@ -3,9 +3,9 @@
 A value is a secret by where it stands: a recipe took it from the environment (`${NAME}`), it is a variable of the
 workers (`cluster: {env: ...}`), a user name, password or query of a URL, or in a field declared `config.secret`.
 Loading a recipe keeps these values here; a process of the run knows them from the moment it enters the project
-(`pipeline.project`). From then on all text that leaves goes through `blot`: events (`Events.emit`), errors
+(`pipeline.host.project`). From then on all text that leaves goes through `blot`: events (`Events.emit`), errors
 (`HyperloomError`, the outcome of a unit, the failures of a training), standard output and error
-(`pipeline.terminal`). In place of a value stands the name it came by, `${NAME}`, or `***`.
+(`pipeline.host.terminal`). In place of a value stands the name it came by, `${NAME}`, or `***`.
 
 What only looks like a secret, the user of a URL or `password=...`, is blotted out as well, a net for what no recipe
 said. A value of fewer than `SHORTEST` characters is hidden where it stands in a recipe or a payload, but not looked

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import field_validator
 
 from hyperloom.pipeline import expecting
+from hyperloom.pipeline.commits.manifest import Manifest, as_read, folder
+from hyperloom.pipeline.commits.units import File, Record, Resources, Unit, Worker
 from hyperloom.pipeline.config import Config, placement
-from hyperloom.pipeline.ending import Ending
-from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.fingerprint import fingerprint, payload
-from hyperloom.pipeline.manifest import Manifest, as_read, folder
+from hyperloom.pipeline.host.ending import Ending
 from hyperloom.pipeline.result import Result
-from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.pipeline.units import File, Record, Resources, Unit, Worker
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage, sha256
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.check import Schema, StepCheck
-    from hyperloom.pipeline.digests import Digests
+    from hyperloom.pipeline.planning.check import Schema, StepCheck
+    from hyperloom.pipeline.root.digests import Digests
 
 
 class Stage(Config):

@@ -4,8 +4,9 @@ Importing this package imports nothing else: the table holds names, and a plug-i
 Workers import it before they unpickle anything of ours, so `type:` names mean the same everywhere.
 """
 
-from hyperloom.pipeline import inventory, registry
-from hyperloom.pipeline.inventory import FileKind
+from hyperloom.pipeline import registry
+from hyperloom.pipeline.root import inventory
+from hyperloom.pipeline.root.inventory import FileKind
 
 PLUGINS: dict[str, dict[str, str]] = {
     "stage": {
@@ -316,7 +317,7 @@ FILES = (
         "--repair: the one before counts",
     ),
 )
-"""What lies under a root beside the engine's own files (`hyperloom.pipeline.inventory`)."""
+"""What lies under a root beside the engine's own files (`hyperloom.pipeline.root.inventory`)."""
 
 for _kind, _types in PLUGINS.items():
     registry.register(_kind, _types)

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from hyperloom.pipeline.commits.units import Output
 from hyperloom.pipeline.errors import StorageError
-from hyperloom.pipeline.units import Output
 
 FIRST_ATTEMPT = 3
 DEADLY = 2

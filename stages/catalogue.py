@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.records import Records
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.records import Records
-from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import Partition, Producer
 from hyperloom.stages.results import Samples
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hyperloom.pipeline.errors import StepFailed, Superseded
-from hyperloom.pipeline.pointer import Pointer, Version
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.pointer import Pointer, Version
+from hyperloom.pipeline.root.storage import Storage
 
 REMEMBERED = 50
 """Champions that the pointer remembers."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from hyperloom.pipeline.remarking import listed
+from hyperloom.pipeline.output.remarking import listed
 from hyperloom.stages.base import HUMAN, TRUTH, source_of
 
 LESSONS, ORIGINS = "lessons", "origins"

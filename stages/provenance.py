@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import Torn
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import Producer
 from hyperloom.stages.lesson import Lesson, handed_on, merged
 from hyperloom.stages.results import Released, lessons_of

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.result import Result, form
 from hyperloom.stages.base import Partition, Producer
 from hyperloom.stages.lesson import Lesson, lessons

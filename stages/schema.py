@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol
 
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.check import Listed, Schema, StepCheck
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fields import step_refs
 from hyperloom.pipeline.fingerprint import fingerprint, payload
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.recipe import Where
+from hyperloom.pipeline.planning.check import Listed, Schema, StepCheck
+from hyperloom.pipeline.recipes.recipe import Where
+from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import Partition, Producer, modality_of
 from hyperloom.stages.meaning import MeaningsDiffer, translation

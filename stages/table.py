@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from hyperloom.pipeline.errors import IntegrityError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 
 Codec = Literal["zstd", "lz4", "none"]
 ROW_GROUP_MB = 4.0

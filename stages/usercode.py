@@ -12,8 +12,9 @@ import traceback
 from importlib.machinery import BuiltinImporter, PathFinder
 from typing import Any
 
-from hyperloom.pipeline import project, spelling
+from hyperloom.pipeline import spelling
 from hyperloom.pipeline.errors import HyperloomError, PluginError
+from hyperloom.pipeline.host import project
 
 
 def dotted(call: str) -> str:

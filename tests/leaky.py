@@ -7,10 +7,10 @@ import hashlib
 import os
 from typing import Any
 
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.config import placement, secret
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.units import Output, Resources, Unit
 
 
 class Talker:

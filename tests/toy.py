@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from hyperloom.pipeline.commits.units import Output, Resources, Unit, load_record
 from hyperloom.pipeline.config import StepName, placement
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import BadSample
+from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.units import Output, Resources, Unit, load_record
 
 QUARANTINING = """\
 name: toy

@@ -13,7 +13,7 @@ from hyperloom.clusters.deployment import Deployment, DeploymentError
 from hyperloom.pipeline.secrets import blot
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.schedule import CronSchedule
+    from hyperloom.pipeline.recipes.schedule import CronSchedule
 
 VENV = ".venv/bin/activate"
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.api.column import ColumnArray
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import PluginError, RecipeError
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 
 STEP_MODEL = "ask the model of its train or distill step: recipe[STEP].model()"
 BATCH = 16

@@ -17,7 +17,7 @@ def heading(text: str) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as an HTML table; numbers with up to four digits."""
-    from hyperloom.pipeline.tables import cell
+    from hyperloom.pipeline.output.tables import cell
 
     columns = list(dict.fromkeys(key for row in rows for key in row))
     head = "".join(f"<th {_CELL}>{html.escape(str(c))}</th>" for c in columns)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from hyperloom.pipeline.api import page
 from hyperloom.pipeline.api.step import PipelineStep
 from hyperloom.pipeline.errors import HyperloomError, RecipeError, StepFailed
-from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.recipes.recipe import RecipeFile
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.spelling import near
-from hyperloom.pipeline.storage import Storage
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.api.model import Model
@@ -62,7 +62,7 @@ class Plan(Mapping[str, PipelineStep]):
         return all(step.state == "fresh" for step in self._steps.values())
 
     def __repr__(self) -> str:
-        from hyperloom.pipeline.tables import table
+        from hyperloom.pipeline.output.tables import table
 
         return table([step._row() for step in self._steps.values()])
 
@@ -126,9 +126,9 @@ class Pipeline:
         for another driver that does the same step. Raises StepFailed, or what stopped the run, where a step did not
         end; what was committed is kept.
         """
-        from hyperloom.pipeline import runner
         from hyperloom.pipeline.commands import opening
-        from hyperloom.pipeline.progress import Progress
+        from hyperloom.pipeline.output.progress import Progress
+        from hyperloom.pipeline.running import runner
 
         only, view = list(steps) or None, Progress(quiet=not progress)
         connect = opening.connect(self.loaded) if ray else None
@@ -141,8 +141,8 @@ class Pipeline:
     def champion(self, name: str | None = None) -> Model:
         """The present champion; `name` of the registered model where the root has several. Raises
         RecipeError where there is none."""
-        from hyperloom.pipeline import manifest
         from hyperloom.pipeline.api.model import model_of
+        from hyperloom.pipeline.commits import manifest
         from hyperloom.stages import champion
 
         names = champion.names(self.storage)
@@ -169,8 +169,8 @@ class Pipeline:
         return len(self.loaded.recipe.steps)
 
     def _planned(self, steps: tuple[str, ...], rehash: bool) -> list[Any]:
-        from hyperloom.pipeline.digests import Digests
-        from hyperloom.pipeline.plan import plan
+        from hyperloom.pipeline.planning.plan import plan
+        from hyperloom.pipeline.root.digests import Digests
 
         return plan(self.loaded, self.storage, Digests(self.storage, rehash), list(steps) or None)
 

@@ -10,9 +10,9 @@ from hyperloom.pipeline.errors import RecipeError, StepFailed
 if TYPE_CHECKING:
     from hyperloom.pipeline.api.column import ColumnArray
     from hyperloom.pipeline.api.model import Model
-    from hyperloom.pipeline.plan import PlannedStep
-    from hyperloom.pipeline.recipe import RecipeFile
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.planning.plan import PlannedStep
+    from hyperloom.pipeline.recipes.recipe import RecipeFile
+    from hyperloom.pipeline.root.storage import Storage
 
 
 class PipelineStep:

@@ -19,7 +19,7 @@ def count(text: str) -> int:
 
 def instant(text: str) -> Any:
     """An instant in UTC, of ISO 8601 with an offset."""
-    from hyperloom.pipeline.scheduling import timetable
+    from hyperloom.pipeline.recipes import timetable
 
     try:
         return timetable.instant(text)

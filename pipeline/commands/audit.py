@@ -23,8 +23,8 @@ def add(commands: Any) -> None:
 def _audit(given: Any) -> int:
     """Run an audit step over the step like any recipe. The same command goes on after an interruption."""
     loaded, storage = opening.load(given, begins=True)
-    from hyperloom.pipeline import runner
-    from hyperloom.pipeline.progress import Progress
+    from hyperloom.pipeline.output.progress import Progress
+    from hyperloom.pipeline.running import runner
     from hyperloom.stages.audit.command import listed, with_audit
 
     split = [value.split(",") if value else [] for value in (given.labels, given.features)]

@@ -20,8 +20,8 @@ def add(commands: Any) -> None:
 
 def _cancel(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline import cancelling
     from hyperloom.pipeline.exits import Exit
+    from hyperloom.pipeline.running import cancelling
 
     cluster = opening.cluster(loaded)
     run = given.run or next(reversed(cancelling.running(storage, loaded.recipe.name)), "")
@@ -49,7 +49,7 @@ def _cancel(given: Any) -> int:
 
 
 def _ends(storage: Any, run: str, seconds: float) -> bool:
-    from hyperloom.pipeline import cancelling
+    from hyperloom.pipeline.running import cancelling
 
     deadline = time.monotonic() + seconds
     while not (over := cancelling.over(storage, run)) and time.monotonic() < deadline:

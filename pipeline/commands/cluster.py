@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hyperloom.pipeline.commands import arguments, opening
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.replies import LeaveReply, RenderReply, WaitReply
+    from hyperloom.pipeline.output.replies import LeaveReply, RenderReply, WaitReply
 
 PROFILES = ("aws", "gcp", "on-premise", "rayjob", "raycluster", "cronjob", "slurm", "container")
 """`hyperloom.clusters.profiles.PROFILES`, known without importing it."""
@@ -42,7 +42,8 @@ def _render(given: Any) -> int:
     from hyperloom.clusters import profiles
     from hyperloom.clusters.deployment import read
     from hyperloom.clusters.travel import refuse_bases_elsewhere
-    from hyperloom.pipeline import recipe, terminal
+    from hyperloom.pipeline.host import terminal
+    from hyperloom.pipeline.recipes import recipe
 
     loaded = recipe.load(given.recipe)  # and no more: the root may be reached by the machines alone
     if given.recipe.startswith(("/", "..")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
-"""`hyperloom.pipeline.completion.SHELLS`, known without importing it."""
+"""`hyperloom.pipeline.output.completion.SHELLS`, known without importing it."""
 
 
 def add(commands: Any) -> None:
@@ -16,7 +16,8 @@ def add(commands: Any) -> None:
 
 
 def _completion(given: Any) -> int:
-    from hyperloom.pipeline import completion, terminal
+    from hyperloom.pipeline.host import terminal
+    from hyperloom.pipeline.output import completion
 
     text = completion.script(given.shell)
     given.answer = {"shell": given.shell, "script": text}

@@ -21,16 +21,16 @@ def add(commands: Any) -> None:
 def _curve(given: Any) -> int:
     """Run the sizes like any recipe, then write table and picture. The same command goes on after an interruption."""
     loaded, storage = opening.load(given, begins=True)
-    from hyperloom.pipeline import plain, runner
-    from hyperloom.pipeline.events import Events
-    from hyperloom.pipeline.progress import Progress
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline import plain
+    from hyperloom.pipeline.output.progress import Progress
+    from hyperloom.pipeline.output.tables import table
+    from hyperloom.pipeline.root.events import Events
+    from hyperloom.pipeline.running import runner
     from hyperloom.pipeline.tracking.replay import catch_up
     from hyperloom.stages.evaluate.plot import plot
     from hyperloom.stages.evaluate.tradeoff import SIZES, resized, tradeoff
 
-    sizes = given.parameters.split(",") if given.parameters else SIZES
-    resized_, report = resized(loaded, given.step, sizes)
+    resized_, report = resized(loaded, given.step, given.parameters.split(",") if given.parameters else SIZES)
     progress = Progress()
     join = opening.connect(loaded)
     outcome = runner.run(resized_, join, given.root, None, given.wait, progress, not given.no_mlflow)

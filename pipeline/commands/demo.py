@@ -32,8 +32,8 @@ def _demo(given: Any) -> int:
 
 
 def _write(root: str) -> None:
-    from hyperloom.pipeline import packaged
     from hyperloom.pipeline.errors import RecipeError
+    from hyperloom.pipeline.recipes import packaged
 
     text = packaged.recipe("demo").replace("\nroot: ./runs\n", f"\nroot: {json.dumps(root)}\n", 1)
     try:

@@ -25,7 +25,7 @@ def _doctor(given: Any) -> int:
 
 def _findings(given: Any, loaded: Any) -> Iterator[tuple[str, str, str]]:
     from hyperloom.clusters import machine
-    from hyperloom.pipeline.doctor import examine
+    from hyperloom.pipeline.inspection.doctor import examine
 
     yield from machine.findings(opening.cluster(loaded))
     yield from examine(given.root, loaded.recipe.tracking, None if given.no_ray else opening.connect(loaded))

@@ -21,10 +21,10 @@ def add(commands: Any) -> None:
 
 def _failed(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline import quarantine
+    from hyperloom.pipeline.inspection import quarantine
 
     if given.replay:
-        from hyperloom.pipeline.claims import alone
+        from hyperloom.pipeline.root.claims import alone
 
         with alone(storage, "failed --replay", given.wait) as claims:
             reopened = quarantine.replay(storage, opening.steps(loaded, storage), claims.check)
@@ -47,8 +47,8 @@ def _failed(given: Any) -> int:
 def _show(given: Any, kept: list[Any]) -> None:
     from dataclasses import asdict
 
-    from hyperloom.pipeline import quarantine
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline.inspection import quarantine
+    from hyperloom.pipeline.output.tables import table
 
     given.answer = {"count": len(kept), "troubles": [asdict(trouble) for trouble in kept]}
     if given.by and kept:

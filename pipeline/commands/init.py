@@ -14,9 +14,10 @@ def add(commands: Any) -> None:
 def check(text: str, path: str) -> None:
     """Raise what `hyperloom plan` would say of a recipe."""
     import hyperloom.stages  # noqa: F401  (registers the plug-ins)
-    from hyperloom.pipeline import plan, recipe
-    from hyperloom.pipeline.digests import Digests
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.planning import plan
+    from hyperloom.pipeline.recipes import recipe
+    from hyperloom.pipeline.root.digests import Digests
+    from hyperloom.pipeline.root.storage import Storage
 
     loaded = recipe.parse(text, path)
     storage = Storage(loaded.recipe.root)

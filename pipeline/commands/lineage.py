@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
 
 def _lineage(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline import lineage
+    from hyperloom.pipeline.inspection import lineage
 
     steps = opening.steps(loaded, storage)
     names = {step.fingerprint: step.name for step in steps}
@@ -27,7 +27,7 @@ def _lineage(given: Any) -> int:
 
 def _place(given: Any, loaded: Any, storage: Any, steps: list[Any]) -> tuple[str, str]:
     """Stage and fingerprint of what is asked for."""
-    from hyperloom.pipeline import manifest
+    from hyperloom.pipeline.commits import manifest
     from hyperloom.pipeline.spelling import near
     from hyperloom.stages import champion
 

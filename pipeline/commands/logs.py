@@ -19,7 +19,9 @@ def add(commands: Any) -> None:
 
 def _logs(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline import events, logs, plain
+    from hyperloom.pipeline import plain
+    from hyperloom.pipeline.inspection import logs
+    from hyperloom.pipeline.root import events
 
     runs = storage.names("events")
     while given.follow and not runs:

@@ -36,7 +36,7 @@ def load(given: Any, begins: bool = False) -> tuple[Any, Any]:
     where another one lies beside the recipe."""
     import hyperloom.stages  # noqa: F401  (registers the plug-ins)
     from hyperloom.clusters import environment
-    from hyperloom.pipeline import recipe
+    from hyperloom.pipeline.recipes import recipe
 
     environment.receive()
     loaded, storage = _rooted(recipe.load(given.recipe), given)
@@ -73,7 +73,8 @@ def _is_used(folder: str) -> bool:
 def parsed(text: str, root: str | None) -> tuple[Any, Any]:
     """The same of a recipe's text, which no file has: what it names lies in the working folder."""
     import hyperloom.stages  # noqa: F401
-    from hyperloom.pipeline import project, recipe
+    from hyperloom.pipeline.host import project
+    from hyperloom.pipeline.recipes import recipe
 
     project.enter(os.getcwd())
     return _rooted(recipe.parse(text), argparse.Namespace(root=root))
@@ -81,8 +82,8 @@ def parsed(text: str, root: str | None) -> tuple[Any, Any]:
 
 def _rooted(loaded: Any, given: Any) -> tuple[Any, Any]:
     from hyperloom.clusters import environment
-    from hyperloom.pipeline import ray_internals
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
+    from hyperloom.pipeline.workers import ray_internals
 
     root = given.root or os.environ.get(environment.ROOT) or loaded.recipe.root
     if "://" not in root and not os.path.isabs(root) and ray_internals.in_job():
@@ -105,8 +106,8 @@ def scheduled(given: Any) -> tuple[Any, Any]:
 
 def steps(loaded: Any, storage: Any, rehash: bool = False) -> list[Any]:
     """The recipe's steps, planned; `rehash` reads all raw files anew, whatever their times say."""
-    from hyperloom.pipeline.digests import Digests
-    from hyperloom.pipeline.plan import plan
+    from hyperloom.pipeline.planning.plan import plan
+    from hyperloom.pipeline.root.digests import Digests
 
     return plan(loaded, storage, Digests(storage, rehash))
 
@@ -114,7 +115,7 @@ def steps(loaded: Any, storage: Any, rehash: bool = False) -> list[Any]:
 def cluster(loaded: Any) -> Any:
     """The recipe's checked `cluster` section, or what it is where the recipe has none."""
     from hyperloom.clusters.spec import Cluster
-    from hyperloom.pipeline.recipe import validate_section
+    from hyperloom.pipeline.recipes.recipe import validate_section
 
     return validate_section(loaded, "cluster", Cluster)
 

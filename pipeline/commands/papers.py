@@ -41,7 +41,7 @@ def _papers(given: Any) -> Any:
 
 
 def _list(given: Any) -> int:
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline.output.tables import table
     from hyperloom.stages.papers.table import rows
 
     given.answer = listed = rows(_papers(given))
@@ -122,7 +122,7 @@ def _on_ray(due: Any, root: str) -> PaperWords:
 
 
 def _report(given: Any) -> int:
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline.output.tables import table
     from hyperloom.stages.papers.table import rows, write_page
 
     listed = _papers(given)

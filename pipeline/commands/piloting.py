@@ -47,7 +47,7 @@ def _show(loaded: Any, storage: Any) -> None:
 
 
 def _forecast(loaded: Any, storage: Any) -> str:
-    from hyperloom.pipeline import estimate, forecast
+    from hyperloom.pipeline.planning import estimate, forecast
 
     steps = opening.steps(loaded, storage)
     forecasts = forecast.forecast(storage, steps, loaded.recipe.modalities)

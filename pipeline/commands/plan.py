@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
 
 def _plan(given: Any) -> int:
     loaded, storage = opening.load(given, begins=True)
-    from hyperloom.pipeline import forecast
+    from hyperloom.pipeline.planning import forecast
 
     steps = opening.steps(loaded, storage, given.rehash)
     opening.check_cluster(loaded)
@@ -28,7 +28,7 @@ def _plan(given: Any) -> int:
 
 def _notice(storage: Any, steps: list[Any]) -> None:
     """What should be known before the steps work; what several say of one thing, once."""
-    from hyperloom.pipeline import remarking
+    from hyperloom.pipeline.output import remarking
 
     unfinished = [step for step in steps if step.state != "fresh"]
     for line in remarking.lines((step.name, text) for step in unfinished for text in step.stage.notices(storage)):
@@ -37,7 +37,7 @@ def _notice(storage: Any, steps: list[Any]) -> None:
 
 def _say_cost(loaded: Any, storage: Any, steps: list[Any], forecasts: dict[str, Any]) -> None:
     """What is to be done would cost, where something is known of it, and whether the budget will do."""
-    from hyperloom.pipeline import estimate
+    from hyperloom.pipeline.planning import estimate
 
     if all(step.state == "fresh" for step in steps):
         return
@@ -60,8 +60,9 @@ def _as_json(steps: list[Any], forecasts: dict[str, Any]) -> list[dict[str, Any]
 
 
 def _show(steps: list[Any], forecasts: dict[str, Any]) -> None:
-    from hyperloom.pipeline import expecting, forecast
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline import expecting
+    from hyperloom.pipeline.output.tables import table
+    from hyperloom.pipeline.planning import forecast
 
     unfinished = {s.name for s in steps if s.state != "fresh"}
     shown = [

@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
 
 def _release(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline.progress import Progress
+    from hyperloom.pipeline.output.progress import Progress
     from hyperloom.pipeline.tracking.replay import catch_up
     from hyperloom.stages.release.command import ALIAS, release
 

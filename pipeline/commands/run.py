@@ -36,8 +36,8 @@ def run(given: Any) -> int:
 
 
 def _perform(given: Any, loaded: Any) -> int:
-    from hyperloom.pipeline import runner
-    from hyperloom.pipeline.progress import Progress
+    from hyperloom.pipeline.output.progress import Progress
+    from hyperloom.pipeline.running import runner
 
     progress = Progress()
     join = opening.connect(loaded)
@@ -75,7 +75,7 @@ def _say_remarks(outcome: Any, progress: Any) -> None:
 
 def _say_page(given: Any, outcome: Any, progress: Any) -> None:
     """The last line of a run that did all: where the report lies, or how to make one."""
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
 
     if outcome.page:
         progress.say(f"report: {Storage(given.root).full(outcome.page)}")

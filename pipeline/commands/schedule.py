@@ -48,8 +48,8 @@ def _change(given: Any) -> int:
 
 def _list(given: Any) -> int:
     _, storage = opening.load(given)
+    from hyperloom.pipeline.output.tables import table
     from hyperloom.pipeline.scheduling import history, journal
-    from hyperloom.pipeline.tables import table
 
     listed = given.answer = list(history.overview(storage, journal.names(storage)))
     print(table(listed) if listed else "no schedule was added under this root")
@@ -62,7 +62,7 @@ def _next(given: Any) -> int:
     from itertools import islice
     from zoneinfo import ZoneInfo
 
-    from hyperloom.pipeline.scheduling import timetable
+    from hyperloom.pipeline.recipes import timetable
     from hyperloom.pipeline.scheduling.journal import Journal
 
     schedule, name = loaded.recipe.schedule, loaded.recipe.name
@@ -81,9 +81,9 @@ def _next(given: Any) -> int:
 
 def _history(given: Any) -> int:
     loaded, storage = opening.load(given)
+    from hyperloom.pipeline.output.tables import table
     from hyperloom.pipeline.scheduling import history
     from hyperloom.pipeline.scheduling.journal import Journal
-    from hyperloom.pipeline.tables import table
 
     listed = history.rows(Journal(storage, loaded.recipe.name), given.count)
     given.answer = listed

@@ -14,7 +14,10 @@ def add(commands: Any) -> None:
 
 
 def _schema(given: Any) -> int:
-    from hyperloom.pipeline import plain, recipe, replies, terminal
+    from hyperloom.pipeline import plain
+    from hyperloom.pipeline.host import terminal
+    from hyperloom.pipeline.output import replies
+    from hyperloom.pipeline.recipes import recipe
 
     if given.replies:
         form = replies.schema()
@@ -29,7 +32,7 @@ def schema(loaded: Any = None) -> dict[str, Any]:
     """The JSON Schema of recipes; with the plug-ins that `loaded` has of its own, which its loading has imported."""
     _register()
     from hyperloom.clusters.spec import Cluster
-    from hyperloom.pipeline import schema as schemas
+    from hyperloom.pipeline.recipes import schema as schemas
 
     return schemas.schema({"cluster": Cluster})
 

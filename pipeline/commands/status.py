@@ -13,8 +13,8 @@ def add(commands: Any) -> None:
 
 def _status(given: Any) -> int:
     loaded, storage = opening.load(given)
-    from hyperloom.pipeline import status
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline.inspection import status
+    from hyperloom.pipeline.output.tables import table
 
     steps = opening.steps(loaded, storage)
     rows, notes = status.rows(storage, steps), list(status.notes(storage))

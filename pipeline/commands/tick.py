@@ -33,7 +33,7 @@ def _tick(given: Any) -> int:
     given.answer = {}
     if not given.watch:
         return max(_look(given, recipe) for recipe in given.recipes)
-    from hyperloom.pipeline.ending import Ending
+    from hyperloom.pipeline.host.ending import Ending
 
     ending = Ending()
     with ending.on_signals():
@@ -83,7 +83,7 @@ def _shown(given: Any, loaded: Any, storage: Any) -> Any:
     """Shows what MLflow could not be shown before, of earlier slots too."""
 
     def shown() -> None:
-        from hyperloom.pipeline.progress import Progress
+        from hyperloom.pipeline.output.progress import Progress
         from hyperloom.pipeline.tracking.replay import catch_up
 
         if not given.no_mlflow:
@@ -94,7 +94,7 @@ def _shown(given: Any, loaded: Any, storage: Any) -> Any:
 
 def _starter(given: Any, loaded: Any, root: str) -> Any:
     def start(named: Any, only: list[str] | None) -> Any:
-        from hyperloom.pipeline import runner
+        from hyperloom.pipeline.running import runner
 
         join = opening.connect(loaded)
         outcome = runner.run(loaded, join, root, only, given.wait, track=not given.no_mlflow, named=named, paged=True)

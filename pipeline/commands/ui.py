@@ -47,7 +47,7 @@ def _ui(given: Any) -> int:
 
 
 def _say(given: Any, server: str, pages: dict[str, str], away: bool) -> None:
-    from hyperloom.pipeline import answers
+    from hyperloom.pipeline.output import answers
 
     answers.reply(given, {"server": server, "pages": pages})
     print(f"MLflow at {server}" + ("" if away else " (Ctrl-C ends it)"), flush=True)

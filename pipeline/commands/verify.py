@@ -22,7 +22,7 @@ def _verify(given: Any) -> int:
     _, storage = opening.load(given)
     if not (given.gc or given.repair):
         return _report(given, storage, lambda: None)
-    from hyperloom.pipeline.claims import alone
+    from hyperloom.pipeline.root.claims import alone
 
     with alone(storage, "verify", given.wait) as claims:  # what a driver has in flight is in no manifest yet
         return _report(given, storage, claims.check)
@@ -30,7 +30,7 @@ def _verify(given: Any) -> int:
 
 def _report(given: Any, storage: Any, check: Callable[[], None]) -> int:
     """`check` raises where nothing may be removed any more."""
-    from hyperloom.pipeline import verify
+    from hyperloom.pipeline.inspection import verify
 
     report = verify.verify(storage)
     problems = report.problems
@@ -52,7 +52,7 @@ def _report(given: Any, storage: Any, check: Callable[[], None]) -> int:
 
 def _repair(given: Any, storage: Any, problems: list[Any], check: Callable[[], None]) -> list[Any]:
     """Mend; what is left."""
-    from hyperloom.pipeline import verify
+    from hyperloom.pipeline.inspection import verify
 
     check()
     left = verify.mend(storage, problems)
@@ -67,7 +67,7 @@ def _collect(given: Any, storage: Any, torn: bool, check: Callable[[], None]) ->
     if torn:
         print(f"--gc waits for the manifests that were torn. Next: {opening.next_command(given, 'run')}")
         return
-    from hyperloom.pipeline import verify
+    from hyperloom.pipeline.inspection import verify
 
     rubbish = verify.garbage(storage)
     for path in rubbish:

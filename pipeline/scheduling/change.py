@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.recipes.timetable import text
 from hyperloom.pipeline.scheduling.journal import Journal, Standing
-from hyperloom.pipeline.scheduling.timetable import text
 
 ROUNDS = 100
 STATUS = {"add": "active", "pause": "paused", "resume": "active", "remove": "removed"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.scheduling.journal import Journal, JournalEntry
-from hyperloom.pipeline.storage import Storage
 
 
 def rows(journal: Journal, count: int) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""The journal of a schedule: what happened, one entry a link of a chain (pipeline.chain), `{root}/schedules/{name}/`.
+"""The journal of a schedule: what happened, one entry a link of a chain (pipeline.root.chain),
+`{root}/schedules/{name}/`.
 
 An entry holds the event and the standing after it, so that one read tells where a schedule stands. Who appends had to
 know all that came before: of several that append at once one succeeds, and the others read again. So a slot is decided
@@ -19,11 +20,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from hyperloom.pipeline import plain, process
-from hyperloom.pipeline.chain import Chain
+from hyperloom.pipeline import plain
 from hyperloom.pipeline.errors import IntegrityError
-from hyperloom.pipeline.scheduling.timetable import text
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import process
+from hyperloom.pipeline.recipes.timetable import text
+from hyperloom.pipeline.root.chain import Chain
+from hyperloom.pipeline.root.storage import Storage
 
 FOLDER = "schedules"
 KEPT = 10_000

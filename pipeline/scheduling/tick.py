@@ -17,21 +17,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from hyperloom.pipeline import faults, forecast, process
-from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.claims import LOOK, Claims, cards
+from hyperloom.pipeline.commits import manifest as manifests
 from hyperloom.pipeline.counting import counted
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, Interrupted, SourceError, StorageError
 from hyperloom.pipeline.exits import AGAIN, NEVER, Exit
-from hyperloom.pipeline.plan import PlannedStep, plan
-from hyperloom.pipeline.recipe import RecipeFile
-from hyperloom.pipeline.run_result import NamedRun, RunResult
-from hyperloom.pipeline.schedule import CronSchedule
-from hyperloom.pipeline.scheduling import timetable
+from hyperloom.pipeline.host import faults, process
+from hyperloom.pipeline.planning import forecast
+from hyperloom.pipeline.planning.plan import PlannedStep, plan
+from hyperloom.pipeline.recipes import timetable
+from hyperloom.pipeline.recipes.recipe import RecipeFile
+from hyperloom.pipeline.recipes.schedule import CronSchedule
+from hyperloom.pipeline.root.claims import LOOK, Claims, cards
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running.run_result import NamedRun, RunResult
 from hyperloom.pipeline.scheduling.journal import DueSlot, Journal, Standing
 from hyperloom.pipeline.scheduling.trigger import TriggerCase, TriggerVerdict
-from hyperloom.pipeline.storage import Storage
 
 FREE = AGAIN | {Exit.INTERRUPTED}
 """Ends that cost a slot no try: a busy root, no cluster, no store, somebody ended it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from hyperloom.pipeline.counting import counted
-from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.planning.plan import PlannedStep
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.pipeline.stage import Stage
 

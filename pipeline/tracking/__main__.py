@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 
-from hyperloom.pipeline import secrets, terminal
+from hyperloom.pipeline import secrets
+from hyperloom.pipeline.host import terminal
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.process import ROOT, SECRETS, URI
 from hyperloom.pipeline.tracking.store import store_uri
 from hyperloom.pipeline.tracking.tracker import WAITING, Tracker, View

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from hyperloom.pipeline import events
 from hyperloom.pipeline.counting import figure
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.wording import markdown
 
 KEY = "hyperloom"
@@ -67,7 +67,7 @@ def run_page(server: str, experiment: str, run: str) -> str:
 def pages(storage: Storage, recipe: str, uri: str, server: str) -> dict[str, str]:
     """Where the last run of a recipe, or its pilot, is shown in the store `uri`, all its runs, and the model that it
     registered; read from what its trackers noted, so that MLflow need not be asked."""
-    from hyperloom.pipeline.estimate import PILOT
+    from hyperloom.pipeline.planning.estimate import PILOT
 
     for run in reversed(storage.names("events")):
         position = events.tracked(storage, run)

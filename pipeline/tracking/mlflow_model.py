@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hyperloom.pipeline import events
 from hyperloom.pipeline.errors import HyperloomError
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.wording import allowed, cut_lines, spaced
 
 Event = dict[str, Any]

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hyperloom.pipeline.process import named
+from hyperloom.pipeline.host.process import named
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking import landing
 from hyperloom.pipeline.tracking.mlflow_model import Event, Registry
 from hyperloom.pipeline.tracking.mlflow_runs import Runs, first_times, last_by

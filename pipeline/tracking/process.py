@@ -16,10 +16,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from hyperloom.pipeline import project, secrets
-from hyperloom.pipeline.events import pending, tracked
+from hyperloom.pipeline import secrets
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.root.events import pending, tracked
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.tracker import WAITING
 
 ROOT, URI, SECRETS = "HYPERLOOM_TRACKED_ROOT", "HYPERLOOM_TRACKED_URI", "HYPERLOOM_TRACKED_SECRETS"

@@ -5,12 +5,12 @@ Each run is shown under the recipe that it was of: several recipes work on one r
 
 from __future__ import annotations
 
-from hyperloom.pipeline import events
 from hyperloom.pipeline.counting import counted
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes.recipe import RecipeFile
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking.process import TrackingProcess
 from hyperloom.pipeline.tracking.store import store_uri
 

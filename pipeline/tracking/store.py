@@ -12,9 +12,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hyperloom.pipeline import project
 from hyperloom.pipeline.errors import HyperloomError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.tracking.access import authentication, is_loopback
 
 

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from hyperloom.pipeline import events, process
-from hyperloom.pipeline.chain import TRIES, Link
 from hyperloom.pipeline.errors import StorageError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import process
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.chain import TRIES, Link
+from hyperloom.pipeline.root.storage import Storage
 
 WAITING = 75
 """Exit status of a tracking process that had to leave events behind (EX_TEMPFAIL)."""
@@ -59,7 +60,8 @@ class Position:
     touched: float = 0.0
     """When the owner last said so, in seconds since 1970."""
     tracker: dict[str, Any] = field(default_factory=dict)
-    """The owner's process, and that of the run's driver (pipeline.process.this): it can be proved that one is gone."""
+    """The owner's process, and that of the run's driver (pipeline.host.process.this): it can be proved that one is
+    gone."""
     driver: dict[str, Any] = field(default_factory=dict)
     store: str = ""
     """Which store it is that `uri` led to: another file or database may have taken its place."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.stages.base import TRUTH, modality_of, source_of
 from hyperloom.stages.schema import Column, Listing, Offer, SamplesSchema, ShardsSchema, defined, made_by, offer
 

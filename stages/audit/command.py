@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline import variants
-from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.output.tables import table
+from hyperloom.pipeline.recipes import variants
+from hyperloom.pipeline.recipes.recipe import RecipeFile
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.spelling import near
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.tables import table
 from hyperloom.stages.audit.finding import AuditFinding
 from hyperloom.stages.audit.result import Audited
 from hyperloom.stages.audit.stage import Audit

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.stages.audit import copies, labels, spread
 from hyperloom.stages.audit.cells import grid
 from hyperloom.stages.audit.features import SIDE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.stages.base import Partition, Producer
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.results import Samples, Shards

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.audit.finding import AuditFinding
 from hyperloom.stages.audit.parts import AuditedData, AuditPart
 from hyperloom.stages.base import KEY, modality_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.table import read_table, write_table

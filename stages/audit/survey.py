@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.audit import cells
 from hyperloom.stages.audit.features import boxed, features, marks
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import GROUP, KEY
 from hyperloom.stages.table import open_table, read_table
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.stages.angle import degrees
 from hyperloom.stages.modality.knowledge import spread
 

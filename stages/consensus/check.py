@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.recipe import Where
+from hyperloom.pipeline.planning.check import StepCheck
+from hyperloom.pipeline.recipes.recipe import Where
 from hyperloom.stages.base import TRUTH, modality_of, source_of
 from hyperloom.stages.label.check import reads
 from hyperloom.stages.schema import Column, MadeBy, Offer, SamplesSchema, defined, identity, inputs_of, models_behind

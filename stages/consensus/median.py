@@ -15,7 +15,7 @@ from hyperloom.stages.modality.knowledge import spread
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.stages.modality import Modality
 
 

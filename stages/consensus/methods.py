@@ -21,7 +21,7 @@ from hyperloom.stages.meaning import MeaningsDiffer, translation
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.stages.meaning import Translation
     from hyperloom.stages.modality import Modality
 

@@ -23,7 +23,7 @@ from hyperloom.stages.label.expert import Batch
 from hyperloom.stages.modality.knowledge import spread
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.stages.modality import Modality
 
 DIGITS = 9

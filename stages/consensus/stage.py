@@ -27,9 +27,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.config import Config, StepName, as_tuple
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.plugins import of as plugin_of
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.stages.base import modality_of

@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from hyperloom.pipeline.commits.units import Output, Record, Resources, Unit
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Record, Resources, Unit
 from hyperloom.stages.consensus.methods import Method
 from hyperloom.stages.label.graph import ExpertGraph
 

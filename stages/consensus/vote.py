@@ -17,7 +17,7 @@ from hyperloom.stages.label.algorithms.majority import mean_share, vote
 from hyperloom.stages.label.expert import Batch
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.stages.modality import Modality
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.data.collection_files import ListedFiles, Tars
 from hyperloom.stages.data.dataset_export import field_names
 from hyperloom.stages.data.portable import PortableField, portable

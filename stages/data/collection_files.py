@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import GROUP, KEY
 from hyperloom.stages.data.portable import FileCell, PortableField
 from hyperloom.stages.data.tool_export import relative_name

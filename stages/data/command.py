@@ -170,7 +170,7 @@ def _above(name: str, by_name: dict[str, Any]) -> list[str]:
 
 
 def _show(given: Any, loaded: Any, storage: Any, planned: Sequence[Any]) -> int:
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.stages.data.look import across, beside, picture
     from hyperloom.stages.data.shelf import Shelf
     from hyperloom.stages.data.students import StudentAnswers
@@ -196,7 +196,7 @@ def _show(given: Any, loaded: Any, storage: Any, planned: Sequence[Any]) -> int:
 
 
 def _head(given: Any, loaded: Any, read: Any) -> int:
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline.output.tables import table
     from hyperloom.stages.data.look import head
 
     given.answer = head(read[1].head(given.rows, given.start), loaded.recipe.modalities)
@@ -205,7 +205,7 @@ def _head(given: Any, loaded: Any, read: Any) -> int:
 
 
 def _stats(given: Any, loaded: Any, read: Any) -> int:
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline.output.tables import table
     from hyperloom.stages.data.look import statistics
 
     manifest, reader = read

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import GROUP, KEY, UNKNOWN, modality_of
 from hyperloom.stages.data.reader import SampleReader, modality, values
 from hyperloom.stages.data.tool_export import stored_picture

@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 from typing import Any, Literal, get_args
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of, source_of
 from hyperloom.stages.data.collection_export import CollectionLayout, export_collection
 from hyperloom.stages.data.dataset_export import apart, export_dataset

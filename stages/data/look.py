@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.counting import figure, share
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
 from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, values
 from hyperloom.stages.data.shelf import Shelf

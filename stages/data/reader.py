@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.spelling import near
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.results import Samples, Shards

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Record, load_record
 from hyperloom.pipeline.errors import HyperloomError
-from hyperloom.pipeline.forecast import idle
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plan import PlannedStep
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record, load_record
+from hyperloom.pipeline.planning.forecast import idle
+from hyperloom.pipeline.planning.plan import PlannedStep
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, Partition, modality_of
 from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.results import Samples, Shards

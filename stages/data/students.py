@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.units import File, read_file
 from hyperloom.pipeline.errors import HyperloomError, Torn
-from hyperloom.pipeline.plan import PlannedStep
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import File, read_file
+from hyperloom.pipeline.planning.plan import PlannedStep
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.data.shelf import Shelf
 from hyperloom.stages.results import Released, Trained

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import Field
 
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.data.tags import TagBook
 

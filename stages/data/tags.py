@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
 from hyperloom.pipeline.fingerprint import SHORT
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.pointer import Pointer
+from hyperloom.pipeline.root.pointer import Pointer
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.spelling import near
-from hyperloom.pipeline.storage import Storage
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 
 
 class ExportTarget(Storage):

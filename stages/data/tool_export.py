@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.data import annotations as marks
 from hyperloom.stages.data.layer import PNG, encoded

@@ -88,7 +88,7 @@ def _diff(given: Any, loaded: Any, storage: Any, planned: Sequence[Any]) -> int:
 
 def _version(name: str, tags: Any, storage: Any, planned: Sequence[Any], recipe: str) -> Any:
     """The manifest that a tag, a step or stage/fingerprint names."""
-    from hyperloom.pipeline import manifest as manifests
+    from hyperloom.pipeline.commits import manifest as manifests
     from hyperloom.pipeline.fingerprint import SHORT
 
     if any(s.name == name for s in planned):
@@ -159,7 +159,7 @@ def _row(column: Any) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]], otherwise: str) -> None:
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline.output.tables import table
 
     if rows or otherwise:
         print(table(rows) if rows else otherwise)

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import File
 from hyperloom.pipeline.config import Config
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.units import File
 from hyperloom.stages.base import VALID
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.network.architecture import Architecture

@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 
 from pydantic import field_validator, model_validator
 
-from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.distill import int8

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.fingerprint import SHORT
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.stages.base import Producer
 from hyperloom.stages.schema import ModelSchema, Offer, made_by
 

@@ -22,12 +22,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.commits.manifest import folder
+from hyperloom.pipeline.commits.units import Output, Record, Resources, Unit
 from hyperloom.pipeline.errors import StepFailed
-from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.manifest import folder
+from hyperloom.pipeline.root.events import Events
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.units import Output, Record, Resources, Unit
 from hyperloom.stages.network.architecture import Architecture
 from hyperloom.stages.network.trunks import Trunk
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.commits.units import File, Output, Resources, Unit, Worker
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import sha256
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.storage import sha256
-from hyperloom.pipeline.units import File, Output, Resources, Unit, Worker
 from hyperloom.stages.distill.int8 import Int8
 from hyperloom.stages.train.job import Job, Member
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.stages.shard import content
 
 CLOSE = 1e-9

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.drift.measured import Measured, share
 from hyperloom.stages.drift.reference import Side
 from hyperloom.stages.results import Consensus, Samples

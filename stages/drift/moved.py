@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.drift.compare import DriftFigure
 from hyperloom.stages.drift.reference import Side

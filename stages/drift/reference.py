@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.meaning import MeaningsDiffer, translation
 from hyperloom.stages.results import Judged, Shards
 

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.config import StepName
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.planning.check import StepCheck
+from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.spelling import near
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages import champion as champions

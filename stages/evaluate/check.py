@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline.check import StepCheck
-from hyperloom.pipeline.recipe import Where
+from hyperloom.pipeline.planning.check import StepCheck
+from hyperloom.pipeline.recipes.recipe import Where
 from hyperloom.stages.base import TRUTH, modality_of, source_of
 from hyperloom.stages.evaluate import slices
 from hyperloom.stages.evaluate.compare import BEST_EXPERT

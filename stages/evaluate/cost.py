@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.units import Output, Unit
+from hyperloom.pipeline.commits.units import Output, Unit
+from hyperloom.pipeline.root.events import Events
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.worker import AskedModel
 from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds, operations

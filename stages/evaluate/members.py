@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import read_sheet, total

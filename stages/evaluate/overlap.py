@@ -14,10 +14,10 @@ from functools import cached_property
 
 import numpy as np
 
-from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.lesson import Lesson
 from hyperloom.stages.results import Shards

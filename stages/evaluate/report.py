@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.units import Record
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.distill import int8, teachers
 from hyperloom.stages.evaluate import members, slices, verdict

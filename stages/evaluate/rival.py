@@ -15,12 +15,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import read_file
 from hyperloom.pipeline.counting import counted
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import read_file
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import champion as champions
 from hyperloom.stages import provenance
 from hyperloom.stages.evaluate.overlap import JudgedSamples

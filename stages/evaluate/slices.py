@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.check import StepCheck
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import GROUP, KEY, modality_of
 from hyperloom.stages.measure.intervals import Intervals, Sheets
 from hyperloom.stages.measure.measure import directions

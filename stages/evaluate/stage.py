@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Record, Resources, Unit, Worker
 from hyperloom.pipeline.config import StepName, as_tuple, placement
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.units import Record, Resources, Unit, Worker
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.check import checked, truth_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hyperloom.pipeline import events, variants
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.recipes import variants
+from hyperloom.pipeline.recipes.recipe import RecipeFile
+from hyperloom.pipeline.root import events
 from hyperloom.stages.evaluate.cost import COST, LATENCY
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.evaluate.subject import Model
@@ -30,10 +31,10 @@ from hyperloom.stages.results import Judged, Trained
 from hyperloom.stages.train.stage import Train
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.manifest import Manifest
-    from hyperloom.pipeline.plan import PlannedStep
-    from hyperloom.pipeline.replies import CurvePoint, CurveReply
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.commits.manifest import Manifest
+    from hyperloom.pipeline.output.replies import CurvePoint, CurveReply
+    from hyperloom.pipeline.planning.plan import PlannedStep
+    from hyperloom.pipeline.root.storage import Storage
 
 SIZES = ("40k", "80k", "160k", "320k", "640k", "960k")
 """Parameters of the students, where nobody names others."""

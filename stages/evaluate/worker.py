@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.errors import IntegrityError
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.evaluate.members import Smaller, apart, sizes
 from hyperloom.stages.evaluate.motion import Motion, Temporal
@@ -34,7 +34,7 @@ from hyperloom.stages.table import open_table, read_table, write_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from hyperloom.pipeline.manifest import Manifest
+    from hyperloom.pipeline.commits.manifest import Manifest
     from hyperloom.stages.network.ensemble import Together
     from hyperloom.stages.network.predictor import Predictor
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyperloom.pipeline.check import Schema, StepCheck
-from hyperloom.pipeline.recipe import Where
+from hyperloom.pipeline.planning.check import Schema, StepCheck
+from hyperloom.pipeline.recipes.recipe import Where
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.expect.expectation import EACH_GROUP, Expectation, columns
 from hyperloom.stages.schema import Column, Offer, SamplesSchema, ShardsSchema, defined

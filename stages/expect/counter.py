@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hyperloom.pipeline.commits.units import File, Output, Resources, Unit, Worker
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.units import File, Output, Resources, Unit, Worker
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.table import read_table
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import File
 from hyperloom.pipeline.errors import StepFailed, Torn
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import File
 from hyperloom.stages.base import Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.column import described

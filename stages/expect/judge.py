@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hyperloom.pipeline.check import Schema, StepCheck
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import StepFailed
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.planning.check import Schema, StepCheck
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.expect import expectation
 
 

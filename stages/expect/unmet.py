@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.expect.evidence import Evidence, named
 from hyperloom.stages.expect.expectation import (

@@ -38,7 +38,7 @@ from hyperloom.stages.ingest.source import (
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.root.digests import Digests, FileDigest
 
 FormatName = Literal[
     "coco", "coco-panoptic", "cvat", "label-studio", "label-studio-predictions", "yolo", "voc", "labelme", "cityscapes"
@@ -150,7 +150,7 @@ class Annotated(Source):
 
     def _digest(self, one: ListedPicture, file: FileDigest | None) -> FileDigest:
         """A sample as if it were a file, whose path holds what its reader needs."""
-        from hyperloom.pipeline.digests import FileDigest
+        from hyperloom.pipeline.root.digests import FileDigest
 
         sides = {"picture": file.path if file else "", "name": one.name, **one.sides}
         content = fingerprint([file.sha256 if file else "absent", one.digest])

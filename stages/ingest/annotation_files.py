@@ -24,7 +24,7 @@ from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import IMAGES, stem
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.root.digests import Digests, FileDigest
 
 WHOLE: dict[str, tuple[Callable[[bytes, str], AnnotationSet], tuple[str, ...]]] = {
     "coco": (coco.parse, (".json",)),

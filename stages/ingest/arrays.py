@@ -30,7 +30,7 @@ from hyperloom.stages.modality.formats import decode_array
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperloom.pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.root.digests import Digests, FileDigest
 
 ARRAYS = (".npz", ".npy")
 BELOW = ("npz", "npy", "png", "jpg", "")

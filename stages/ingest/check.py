@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
+from hyperloom.pipeline.planning.check import Listed, StepCheck
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.limit import limited
 from hyperloom.stages.ingest.source import Piece, Source

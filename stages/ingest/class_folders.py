@@ -21,7 +21,7 @@ from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS, Item, Piece, Read, Source, Values, one_by_one, stem
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.root.digests import Digests, FileDigest
 
 
 class ClassFolders(Source):

@@ -32,7 +32,7 @@ from hyperloom.stages.modality import imagefile
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.root.digests import Digests, FileDigest
 
 
 class Files(FileSource):

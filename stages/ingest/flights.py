@@ -24,7 +24,7 @@ from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values
 from hyperloom.stages.ingest.video import Video
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests
+    from hyperloom.pipeline.root.digests import Digests
     from hyperloom.stages.ingest.render import Viewpoint
 
 RGB, POSE = "rgb@camera", "pose@telemetry"

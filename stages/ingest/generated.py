@@ -23,10 +23,10 @@ from typing import Any, ClassVar, TypeAlias
 
 from pydantic import Field, JsonValue, PrivateAttr, field_validator
 
-from hyperloom.pipeline import filelist
 from hyperloom.pipeline.config import as_tuple, placement
-from hyperloom.pipeline.digests import Digests, FileDigest
 from hyperloom.pipeline.errors import HyperloomError, PluginError, SourceError
+from hyperloom.pipeline.root import filelist
+from hyperloom.pipeline.root.digests import Digests, FileDigest
 from hyperloom.stages import usercode
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from hyperloom.pipeline import filelist
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.root import filelist
 from hyperloom.stages.ingest.rawarray import Frame, channelled, class_ids, matches
 from hyperloom.stages.ingest.rows import Dialect, rows
 from hyperloom.stages.modality.formats import decode_array
@@ -29,7 +29,7 @@ from hyperloom.stages.remarks import remark
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperloom.pipeline.digests import Digests
+    from hyperloom.pipeline.root.digests import Digests
 
 NUMBERS = ("dense", "segmentation", "soft", "vector", "scalar", "embedding")
 """Types whose side files are raw numbers; the others read their files themselves."""

@@ -27,7 +27,7 @@ from hyperloom.stages.ingest.rawarray import Frame
 from hyperloom.stages.ingest.sidefile import SideFiles
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.root.digests import Digests, FileDigest
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff")

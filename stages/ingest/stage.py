@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.records import Records
+from hyperloom.pipeline.commits.units import Record, Unit, Worker, left_out
 from hyperloom.pipeline.counting import counted
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.plugins import of
-from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
-from hyperloom.pipeline.units import Record, Unit, Worker, left_out
 from hyperloom.stages import remarks
 from hyperloom.stages.base import ORDER, Partition, Producer, modality_of
 from hyperloom.stages.ingest.check import checked

@@ -35,7 +35,7 @@ from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, st
 from hyperloom.stages.ingest.thousands import MarkedNumbers
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.root.digests import Digests, FileDigest
 
 FROM_FILES = ("image", "audio", "clip", "dense", "segmentation", "soft")
 """Types whose values are not written into cells."""
@@ -227,7 +227,7 @@ class Table(Source):
         self, table: FileDigest, number: int, key: str, row: TableRow | ValueError, digests: Digests
     ) -> FileDigest:
         """A row as if it were a file: its digest is that of its cells and of the files they name."""
-        from hyperloom.pipeline.digests import FileDigest
+        from hyperloom.pipeline.root.digests import FileDigest
 
         place = f"{table.path}#{table.sha256}"
         if isinstance(row, ValueError):

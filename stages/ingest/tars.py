@@ -26,7 +26,7 @@ from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, gr
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests
+    from hyperloom.pipeline.root.digests import Digests
 
 PLAIN = ("cls", "cls2", "index", "inx", "id", "txt", "text", "transcript")
 """Endings of files that hold one word or number as text."""

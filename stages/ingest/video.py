@@ -25,7 +25,7 @@ from hyperloom.stages.modality.imagefile import MEGAPIXELS
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests, FileDigest
+    from hyperloom.pipeline.root.digests import Digests, FileDigest
 
 
 class Video(FileSource):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.stages import careful, remarks
 from hyperloom.stages.base import GROUP, INDEX, KEY, TIME
 from hyperloom.stages.ingest.look import ColumnLook

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hyperloom.pipeline.errors import HyperloomError, Torn
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label import memory
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

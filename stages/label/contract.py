@@ -20,7 +20,7 @@ from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality.values import same_numbers
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
 
 UNTOUCHED = (HyperloomError, BadSample, ConnectionError, TimeoutError)
 """What a function may raise to be understood as it is."""

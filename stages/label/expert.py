@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.commits.units import Resources
 from hyperloom.pipeline.config import as_tuple, placement
 from hyperloom.pipeline.plugins import Plugin
-from hyperloom.pipeline.units import Resources
 from hyperloom.stages import licence
 from hyperloom.stages.label import hooks
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperloom.pipeline.check import StepCheck
-    from hyperloom.pipeline.digests import Digests
-    from hyperloom.pipeline.manifest import Manifest
-    from hyperloom.pipeline.recipe import Where
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.commits.manifest import Manifest
+    from hyperloom.pipeline.planning.check import StepCheck
+    from hyperloom.pipeline.recipes.recipe import Where
+    from hyperloom.pipeline.root.digests import Digests
+    from hyperloom.pipeline.root.storage import Storage
 
 Batch: TypeAlias = "dict[str, np.ndarray]"
 """Column name -> (N, *shape) array. Segmentation is (N, H, W) uint8 with 255 for unknown, image (N, H, W, 3) uint8 RGB,

@@ -21,15 +21,15 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import groupby
 from typing import Any
 
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.records import Records
+from hyperloom.pipeline.commits.units import Record, Unit, Worker
 from hyperloom.pipeline.counting import counted
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fields import step_refs
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.records import Records
+from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.stage import Forecast, StepRun
-from hyperloom.pipeline.units import Record, Unit, Worker
 from hyperloom.stages import licence
 from hyperloom.stages.base import INDEX, TIME, Partition, Producer, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue

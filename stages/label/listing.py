@@ -12,7 +12,7 @@ from hyperloom.stages.label.catalogue import TASKS, Entry, entries, entry
 def listed(given: Any, task: str | None, free: bool) -> int:
     """All entries, those of a task, those for commerce."""
     from hyperloom.pipeline.errors import RecipeError
-    from hyperloom.pipeline.tables import table
+    from hyperloom.pipeline.output.tables import table
 
     if task is not None and task not in TASKS:
         raise RecipeError(
@@ -86,7 +86,7 @@ def _yaml(value: Any) -> str:
 def checked(given: Any, name: str, root: str | None) -> int:
     """Fetch one, load it and ask it; what keeps it from working is an error."""
     from hyperloom.pipeline.errors import SourceError
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.stages.label.probe import probe
 
     one = entry(name)

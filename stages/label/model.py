@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import of
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.steps import Steps
@@ -36,8 +36,8 @@ from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.check import StepCheck
-    from hyperloom.pipeline.recipe import Where
+    from hyperloom.pipeline.planning.check import StepCheck
+    from hyperloom.pipeline.recipes.recipe import Where
     from hyperloom.stages.network.architecture import Architecture, Task
     from hyperloom.stages.network.predictor import Prediction, Predictor, Together
 

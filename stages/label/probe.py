@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import INDEX, modality_of
 from hyperloom.stages.label.catalogue import Entry
 from hyperloom.stages.label.expert import Batch

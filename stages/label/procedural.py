@@ -19,7 +19,7 @@ from hyperloom.stages.label.expert import Batch, Expert, Function
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
 
 E = TypeVar("E", bound=Expert)
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import JsonValue, field_validator
 
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.contract import Contract, form, place
 from hyperloom.stages.label.expert import Batch, Expert, Function

@@ -33,7 +33,7 @@ from hyperloom.stages.modality.knowledge import spread
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
 
     Test = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     """A column's value of one sample -> (H, W) bool: where the condition holds, and where that is known."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.units import load_record
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import load_record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import INDEX, KEY, TIME, modality_of
 from hyperloom.stages.label.expert import Batch, Expert
 from hyperloom.stages.table import read_table

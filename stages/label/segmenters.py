@@ -18,9 +18,9 @@ from hyperloom.stages.label.procedural import each, takes
 if TYPE_CHECKING:
     import numpy as np
 
-    from hyperloom.pipeline.check import StepCheck
-    from hyperloom.pipeline.recipe import Where
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.planning.check import StepCheck
+    from hyperloom.pipeline.recipes.recipe import Where
+    from hyperloom.pipeline.root.storage import Storage
 
 FEATURES = ("light", "green", "warm", "rough", "lines", "above", "rise", "slope")
 PICTURE_FEATURES = FEATURES[:5]

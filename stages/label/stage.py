@@ -19,15 +19,15 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Worker
 from hyperloom.pipeline.config import StepName, as_tuple
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.plugins import of
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Worker
 from hyperloom.stages import provenance
 from hyperloom.stages.label import graph
 from hyperloom.stages.label.check import checked

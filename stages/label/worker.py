@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline.commits.units import Output, Unit
 from hyperloom.pipeline.errors import PluginError
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Unit
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import careful
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.label.batching import BatchSize

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.units import left_out
 from hyperloom.pipeline.errors import HyperloomError
-from hyperloom.pipeline.units import left_out
 from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
 from hyperloom.stages.data.shelf import Shelf
 from hyperloom.stages.measure import apart

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
-from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.planning.plan import PlannedStep
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.spelling import near
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import TRUTH, modality_of, source_of
 from hyperloom.stages.data.shelf import Shelf
 from hyperloom.stages.data.students import StudentAnswers

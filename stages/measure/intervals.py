@@ -17,9 +17,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from pydantic import Field
 
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.config import Config
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import read_names, read_sheet
 from hyperloom.stages.measure.sums import Gathered, order, unpacked

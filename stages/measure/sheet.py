@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY
 from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.table import open_table, read_table, write_table

@@ -15,7 +15,7 @@ from typing import Any
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.storage import sha256
+from hyperloom.pipeline.root.storage import sha256
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.encoders import Encoder
 from hyperloom.stages.network.heads import Head

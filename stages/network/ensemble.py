@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import Plugin, of
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.network.masks import ModalityMask
 from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.check import StepCheck
-    from hyperloom.pipeline.recipe import Where
+    from hyperloom.pipeline.planning.check import StepCheck
+    from hyperloom.pipeline.recipes.recipe import Where
     from hyperloom.stages.network.predictor import Predictor, Together
 
 

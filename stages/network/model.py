@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from hyperloom.pipeline.errors import IntegrityError, Torn
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Architecture, Task
 from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.residual import Residual

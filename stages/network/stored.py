@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hyperloom.pipeline import manifest
+from hyperloom.pipeline.commits import manifest
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import File, load_record, read_file
 from hyperloom.pipeline.errors import Torn
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import File, load_record, read_file
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, model_place
 from hyperloom.stages.results import Trained
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hyperloom.pipeline import bases, recipe
 from hyperloom.pipeline.config import Config
-from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.recipes import bases, recipe
+from hyperloom.pipeline.recipes.recipe import RecipeFile
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 SMALL: dict[str, int] = {"updates": 3, "batch": 2, "seeds": 1, "members": 2, "flights": 4, "frames": 2, "count": 64}

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hyperloom.pipeline import remarking
 from hyperloom.pipeline.fingerprint import canonical, fingerprint
-from hyperloom.pipeline.plan import StepMeaning, changes
-from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.output import remarking
+from hyperloom.pipeline.planning.plan import StepMeaning, changes
+from hyperloom.pipeline.recipes.recipe import RecipeFile
 
 LONGEST = 200
 """Characters of facts that are kept as they are."""

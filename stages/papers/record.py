@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.paper import Paper
+from hyperloom.pipeline.recipes.paper import Paper
 from hyperloom.stages.verdict.conclusion import Concluded, Conclusion
 
 

@@ -8,15 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from hyperloom.pipeline import project, recipe
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, RecipeError, SourceError
-from hyperloom.pipeline.paper import Paper
-from hyperloom.pipeline.plan import PlannedStep, StepMeaning, check, identities, plan
-from hyperloom.pipeline.project import Project
-from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.host.project import Project
+from hyperloom.pipeline.planning.plan import PlannedStep, StepMeaning, check, identities, plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.recipes.paper import Paper
+from hyperloom.pipeline.recipes.recipe import RecipeFile
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.spelling import near
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.papers import record
 from hyperloom.stages.papers.moved import moved, outline
 from hyperloom.stages.papers.record import PaperRecord

@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hyperloom.pipeline import project, recipe, runner
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.fingerprint import fingerprint
-from hyperloom.pipeline.plan import StepMeaning
-from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.planning.plan import StepMeaning
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.papers import record, shelf
 from hyperloom.stages.papers.moved import outline

@@ -11,7 +11,7 @@ from hyperloom.pipeline.errors import RecipeError
 
 def send(given: Any, loaded: Any, storage: Any, planned: Any) -> int:
     """Samples of a step out to people."""
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.stages.data.versions import named
     from hyperloom.stages.people.export import Export, Sending
 
@@ -58,7 +58,7 @@ def bring_back(given: Any, loaded: Any, storage: Any) -> int:
     for line in report.lines(column):
         print(line)
     if report.classes:
-        from hyperloom.pipeline.tables import table
+        from hyperloom.pipeline.output.tables import table
 
         print(table([{"from": a, "to": b, "count": n} for (a, b), n in report.classes.most_common(10)]))
     reads = [n for n, stage in loaded.recipe.steps.items() if column in getattr(stage, "columns", ())]

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.spelling import near
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.base import GROUP, INDEX, KEY, Partition, is_human, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.data.layer import PNG, encoded

@@ -21,8 +21,8 @@ from typing import Any
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import Superseded
 from hyperloom.pipeline.fingerprint import fingerprint
-from hyperloom.pipeline.pointer import Pointer
-from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.root.pointer import Pointer
+from hyperloom.pipeline.root.storage import Storage, sha256
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.column import described
 from hyperloom.stages.meaning import MeaningsDiffer, translation

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import KEY, Partition
 from hyperloom.stages.catalogue import Catalogue
 from hyperloom.stages.people.ledger import PeopleEntry

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.errors import StepFailed
-from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.column import produced
 from hyperloom.stages.people.ledger import WHEN, WHO, PeopleEntry, PeopleLedger, picture_digest

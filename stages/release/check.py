@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline.check import StepCheck
-from hyperloom.pipeline.recipe import Where
+from hyperloom.pipeline.planning.check import StepCheck
+from hyperloom.pipeline.recipes.recipe import Where
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.slices import named
 from hyperloom.stages.measure.measure import directions

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.events import Events, new_run
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.claims import Claims
+from hyperloom.pipeline.root.events import Events, new_run
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import champion as champions
 from hyperloom.stages.release.stage import ALIAS
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.stages.distill import teachers
 from hyperloom.stages.provenance import LONGEST
 from hyperloom.stages.results import Judged, Trained

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.commits import manifest as manifests
 from hyperloom.pipeline.errors import IntegrityError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.results import Judged, Shards, Trained
 from hyperloom.stages.table import open_table

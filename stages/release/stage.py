@@ -25,13 +25,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.commits.manifest import Manifest, descent
+from hyperloom.pipeline.commits.units import read_file
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.errors import RecipeError, Torn
-from hyperloom.pipeline.manifest import Manifest, descent
+from hyperloom.pipeline.planning.check import StepCheck
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import read_file
 from hyperloom.stages import champion as champions
 from hyperloom.stages.distill.int8 import in_bytes
 from hyperloom.stages.release.check import checked

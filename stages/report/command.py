@@ -11,7 +11,7 @@ from hyperloom.pipeline.errors import HyperloomError, StorageError
 from hyperloom.stages.data.command import Load, StepResolver
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.replies import DiffReply, ReportReply
+    from hyperloom.pipeline.output.replies import DiffReply, ReportReply
     from hyperloom.stages.report.page import Page
 
 
@@ -43,7 +43,7 @@ def diff(given: Any, load: Load, steps: StepResolver) -> int:
     """Print what changed; 0 where something did or did not."""
     import argparse
 
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.stages.report import plain_text, render
     from hyperloom.stages.report.diff import diff as compare
     from hyperloom.stages.report.side import side
@@ -82,7 +82,7 @@ def _compared(page: Page, same: bool, where: str | None) -> DiffReply:
 
 def report(given: Any, loaded: Any, storage: Any, steps: list[Any]) -> int:
     """Write the page and say where it is."""
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.stages.report import render, writing
 
     page = writing.gathered(loaded, storage, steps)

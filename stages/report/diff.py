@@ -16,7 +16,7 @@ import numpy as np
 
 from hyperloom.pipeline.counting import share
 from hyperloom.pipeline.errors import HyperloomError
-from hyperloom.pipeline.plan import changes
+from hyperloom.pipeline.planning.plan import changes
 from hyperloom.stages.base import KEY, modality_of, source_of
 from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.consensus.agreement import agreement

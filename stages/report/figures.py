@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import HyperloomError
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.planning.plan import PlannedStep
 from hyperloom.stages.base import modality_of, source_of
 from hyperloom.stages.evaluate.members import short
 from hyperloom.stages.measure.calibration import FINE

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root import events as event_log
+from hyperloom.pipeline.root.storage import Storage
 
 RUNS = 40
 OTHERS = 5

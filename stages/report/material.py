@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from hyperloom.pipeline import remarking
+from hyperloom.pipeline.commits.units import left_out
 from hyperloom.pipeline.counting import counted as times
 from hyperloom.pipeline.counting import share
-from hyperloom.pipeline.units import left_out
+from hyperloom.pipeline.output import remarking
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.report.page import Bars, PageTable, Section, Words
 from hyperloom.stages.report.root import ReportedRoot

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hyperloom.pipeline.fingerprint import SHORT
-from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.planning.plan import PlannedStep
 from hyperloom.stages.report.page import PageTable, Section, Verbatim, Words
 from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Released, Samples, Shards, Trained

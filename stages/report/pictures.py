@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.errors import HyperloomError
-from hyperloom.pipeline.plan import PlannedStep
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.planning.plan import PlannedStep
 from hyperloom.stages.base import KEY, modality_of, source_of
 from hyperloom.stages.data.layer import Layer, layer, scale
 from hyperloom.stages.data.reader import SampleReader, values

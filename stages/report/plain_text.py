@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hyperloom.pipeline.replies import SectionReply, TableReply
-from hyperloom.pipeline.tables import table
+from hyperloom.pipeline.output.replies import SectionReply, TableReply
+from hyperloom.pipeline.output.tables import table
 from hyperloom.stages.report.page import Estimate, Page, PageBlock, PageTable, Section, Words
 from hyperloom.stages.report.render import number, written
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hyperloom.pipeline.plan import PlannedStep
-from hyperloom.pipeline.recipe import RecipeFile
+from hyperloom.pipeline.planning.plan import PlannedStep
+from hyperloom.pipeline.recipes.recipe import RecipeFile
 from hyperloom.pipeline.result import Result
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.report.history import RunHistory, StepHistory, histories
 from hyperloom.stages.results import Judged, Released
 

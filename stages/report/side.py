@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.result import Result
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.report.history import RUNS, RunHistory, run_history, runs
 
 R = TypeVar("R", bound=Result)

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from hyperloom.pipeline import remarking
-from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.output import remarking
+from hyperloom.pipeline.planning.plan import PlannedStep
 from hyperloom.stages.report.page import Chart, PageTable, PlotLine, Section, Words
 from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Trained

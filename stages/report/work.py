@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hyperloom.pipeline.plan import PlannedStep
+from hyperloom.pipeline.planning.plan import PlannedStep
 from hyperloom.stages.report.page import Box, PageTable, Section, StepGraph, Words
 from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Labels

@@ -1,6 +1,6 @@
 """Writing the report of a root: one file below it, which appears whole or not at all.
 
-A run writes its own at its end (`pipeline.pages`, for which this is a plug-in); what goes wrong there is a line,
+A run writes its own at its end (`pipeline.output.pages`, for which this is a plug-in); what goes wrong there is a line,
 never the end of a run. `hyperloom report` writes it anew from what the root holds.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 
 if TYPE_CHECKING:
     from hyperloom.stages.report.page import Page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.stages.audit.check import inputs
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.schema import Column, SamplesSchema, defined

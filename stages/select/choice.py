@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.stages.audit.surveyed import bytes_rows
 from hyperloom.stages.base import KEY
 from hyperloom.stages.select import picks

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.units import Output, Resources, Unit
 from hyperloom.stages.audit.features import features
 from hyperloom.stages.audit.survey import read_aligned
 from hyperloom.stages.base import KEY, modality_of

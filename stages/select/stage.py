@@ -23,12 +23,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.commits.units import Record, Unit
 from hyperloom.pipeline.config import StepName, as_tuple
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.units import Record, Unit
 from hyperloom.stages.audit.parts import AuditedData, audited
 from hyperloom.stages.base import Producer, modality_of
 from hyperloom.stages.lesson import inherited

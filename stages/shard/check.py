@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import HyperloomError, RecipeError
+from hyperloom.pipeline.planning.check import Listed, StepCheck
 from hyperloom.stages.schema import Column, Listing, SamplesSchema, ShardsSchema, choosing, defined, inputs_of
 from hyperloom.stages.shard.splits import present
 

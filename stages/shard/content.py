@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import KEY, TRUTH, modality_of, source_of
 from hyperloom.stages.shard import likeness
 from hyperloom.stages.shard.splits import SPLITS

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.stages.results import ShardFile, Shards, SplitSize
 
 SHARE = 0.1

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.stages.shard.joining import joining
 
 SIDE = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.stages.shard.splits import SPLITS, SplitName
 
 LISTED = 12

@@ -21,8 +21,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.results import Shards, SplitSize

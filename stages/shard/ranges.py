@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hyperloom.pipeline.errors import IntegrityError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.cache import DiskCache
 
 TAIL = 64 * 1024

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hyperloom.pipeline.errors import IntegrityError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.column import FileRows, opened, threaded
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard.cache import DiskCache

@@ -16,14 +16,14 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Record, Unit, Worker
 from hyperloom.pipeline.config import StepName, as_tuple
 from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import RecipeError, StepFailed
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.units import Record, Unit, Worker
 from hyperloom.stages import provenance
 from hyperloom.stages.base import Partition, modality_of
 from hyperloom.stages.catalogue import Catalogue, catalogue

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.shard import content, likeness
 from hyperloom.stages.shard.joining import joined, joining

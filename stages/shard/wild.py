@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.counting import counted
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import KEY
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.table import read_table

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.errors import IntegrityError
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Resources, Unit
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import remarks
 from hyperloom.stages.base import GROUP, INDEX, KEY, TIME, modality_of
 from hyperloom.stages.column import described, produced, producer

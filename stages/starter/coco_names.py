@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperloom.pipeline.counting import counted
-from hyperloom.pipeline.filelist import normal
+from hyperloom.pipeline.root.filelist import normal
 from hyperloom.stages.starter.survey import DataFile, key
 
 

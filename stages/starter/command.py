@@ -16,7 +16,7 @@ from hyperloom.pipeline.errors import HyperloomError, RecipeError
 from hyperloom.pipeline.exits import Exit
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.replies import InitReply
+    from hyperloom.pipeline.output.replies import InitReply
 
 RecipeCheck = Callable[[str, str], None]
 """Given a recipe's text and its path: raises what `hyperloom plan` would say."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hyperloom.pipeline.filelist import normal
+from hyperloom.pipeline.root.filelist import normal
 from hyperloom.stages.starter.survey import DataFile, common, key, spread
 
 TRIED = 25

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.plan import PlannedStep
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import read_file
+from hyperloom.pipeline.commits.units import read_file
+from hyperloom.pipeline.planning.plan import PlannedStep
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.data.layer import PNG, encoded, layer
 from hyperloom.stages.data.look import picture

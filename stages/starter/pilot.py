@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hyperloom.pipeline.commits.units import Unit
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.forecast import idle
-from hyperloom.pipeline.plan import PlannedStep
-from hyperloom.pipeline.recipe import RecipeFile
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Unit
+from hyperloom.pipeline.planning.forecast import idle
+from hyperloom.pipeline.planning.plan import PlannedStep
+from hyperloom.pipeline.recipes.recipe import RecipeFile
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.drift.stage import Drift
 from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.label.stage import Label

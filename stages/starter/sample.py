@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hyperloom.pipeline.units import Unit
+from hyperloom.pipeline.commits.units import Unit
 
 
 @dataclass

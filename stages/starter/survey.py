@@ -1,6 +1,6 @@
 """A survey of a folder: which files lie there, by what they seem to be.
 
-It goes by names alone, by the rules by which a source will list them later (`pipeline.filelist`): hidden files and
+It goes by names alone, by the rules by which a source will list them later (`pipeline.root.filelist`): hidden files and
 names that nobody can write are left out. Nothing is opened here.
 """
 
@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from hyperloom.pipeline import filelist
 from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.root import filelist
 from hyperloom.stages.ingest.rows import TABLES
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS, VIDEOS
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError, StepFailed
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.check import Listed, StepCheck
 from hyperloom.pipeline.errors import PluginError, RecipeError
-from hyperloom.pipeline.recipe import Where
+from hyperloom.pipeline.planning.check import Listed, StepCheck
+from hyperloom.pipeline.recipes.recipe import Where
 from hyperloom.stages.augment.blends import Blend
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.meaning import MeaningsDiffer, translation

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from hyperloom.pipeline.errors import IntegrityError
-from hyperloom.pipeline.pointer import Pointer, Version
-from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.root.pointer import Pointer, Version
+from hyperloom.pipeline.root.storage import Storage, sha256
 
 POINTER, FOLDER = "checkpoint", "checkpoints"
 _NAME = re.compile(r"(\d{8})-([0-9a-f]{12})\.pt")

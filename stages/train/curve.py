@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root import events as event_log
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.train.job import Job
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hyperloom.pipeline.errors import StepFailed, StorageError, Torn
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.train.notice import Preempted
 
 if TYPE_CHECKING:

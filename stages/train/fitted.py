@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hyperloom.pipeline.commits.units import File
 from hyperloom.pipeline.errors import Torn
-from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.pipeline.units import File
+from hyperloom.pipeline.root.storage import Storage, sha256
 from hyperloom.stages.network.architecture import model_place
 
 TRAINED = "trained.json"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import VALID
 from hyperloom.stages.network.architecture import Architecture
 from hyperloom.stages.network.model import Columns, MultiTask

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.config import Config
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.augment.views import Augment
 from hyperloom.stages.balance.balancers import Balancer
 from hyperloom.stages.measure.measure import directions

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hyperloom.pipeline import ray_internals
+from hyperloom.pipeline.commits.units import Resources
 from hyperloom.pipeline.errors import Ended, RecipeError, StepFailed
-from hyperloom.pipeline.project import Parcel
+from hyperloom.pipeline.host.project import Parcel
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.units import Resources
+from hyperloom.pipeline.workers import ray_internals
 from hyperloom.stages.train import failures, fitted, notice
 from hyperloom.stages.train.curve import Curve
 from hyperloom.stages.train.fitted import TRAINED, Fitted

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.lesson import Lesson, handed_on, merged, of_column, truths
 from hyperloom.stages.results import Shards, lessons_of
 

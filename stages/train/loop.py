@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from hyperloom.pipeline import faults
+from hyperloom.pipeline.host import faults
 from hyperloom.stages import sharding
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.compiling import how

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import load as manifest_of
 from hyperloom.pipeline.config import Config, StepName, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
-from hyperloom.pipeline.manifest import load as manifest_of
 from hyperloom.stages import champion as champions
 from hyperloom.stages import licence
 from hyperloom.stages.lesson import Lesson, handed_on
@@ -32,10 +32,10 @@ from hyperloom.stages.network.recipe import NetworkRecipe
 from hyperloom.stages.results import Released, Trained, lessons_of
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests
-    from hyperloom.pipeline.manifest import Manifest
+    from hyperloom.pipeline.commits.manifest import Manifest
+    from hyperloom.pipeline.root.digests import Digests
+    from hyperloom.pipeline.root.storage import Storage
     from hyperloom.pipeline.stage import StepRun
-    from hyperloom.pipeline.storage import Storage
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 """Of files of weights, by which a name alone is known as one."""

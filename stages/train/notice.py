@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.exits import Exit
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 
 NOTICE = "notice.json"
 LOOK_SECONDS = 2.0

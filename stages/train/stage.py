@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hyperloom.pipeline.check import StepCheck
+from hyperloom.pipeline.commits.manifest import Manifest, folder
 from hyperloom.pipeline.config import StepName, as_tuple, placement
-from hyperloom.pipeline.manifest import Manifest, folder
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.balance.balancers import Static
@@ -53,8 +53,8 @@ from hyperloom.stages.train.stopping import EarlyStop
 from hyperloom.stages.train.targets import weighed
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.digests import Digests
+    from hyperloom.pipeline.root.storage import Storage
 
 
 class Train(Stage):

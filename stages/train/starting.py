@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.spelling import near
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import quantity
 from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation
 from hyperloom.stages.network import parts

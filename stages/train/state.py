@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hyperloom.pipeline import faults
+from hyperloom.pipeline.host import faults
 from hyperloom.stages import sharding
 from hyperloom.stages.train import checkpoint
 from hyperloom.stages.train.job import Job

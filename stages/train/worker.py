@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from hyperloom.pipeline.commits.retry import Budget
+from hyperloom.pipeline.commits.units import Output, Record, Resources, Stopped, Unit, Worker
 from hyperloom.pipeline.errors import StepFailed
-from hyperloom.pipeline.retry import Budget
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.pipeline.units import Output, Record, Resources, Stopped, Unit, Worker
 from hyperloom.stages.train import fitted, notice
 from hyperloom.stages.train.curve import Curve
 from hyperloom.stages.train.fitted import Fitted

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.measure.intervals import Intervals, resampled
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.results import Judged

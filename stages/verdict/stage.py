@@ -17,8 +17,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from hyperloom.pipeline.check import StepCheck
 from hyperloom.pipeline.config import StepName, as_tuple
+from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
 from hyperloom.stages.measure.measure import directions

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.catalogue import entry
 from hyperloom.stages.label.hub import fetch
 from hyperloom.stages.label.probe import sample

@@ -18,8 +18,8 @@ import pytest
 from pydantic import ValidationError
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
-from hyperloom.pipeline.executor import Host
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.workers.executor import Host
 from hyperloom.stages.label.stage import Label
 from tests.experts.server import KEY
 from tests.unit.inline import column, finish, ingested, modalities, step
@@ -207,7 +207,7 @@ def test_tensors_and_any_json_route(server: Server, storage: Storage) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.experts.test_http import EYE, finish, images, label
 from types import SimpleNamespace
 finish(label(Storage(sys.argv[1]), SimpleNamespace(url=sys.argv[2]), images(40), rows=20, concurrency=2, **EYE,

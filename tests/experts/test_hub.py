@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.hub import fetch, pins
 from hyperloom.stages.label.stage import Label
 from tests.experts.hub import COMMIT, Hub, alone, serving

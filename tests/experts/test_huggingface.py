@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from tests.unit.inline import modalities
 
 KNOWN = modalities(

@@ -18,10 +18,13 @@ import pytest
 
 import hyperloom.stages
 import hyperloom.stages.train.loop  # noqa: F401
-from hyperloom.pipeline import cli, filelist, plugins, project, runner
+from hyperloom.pipeline import cli, plugins
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.plan import identities
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.planning.plan import identities
 from hyperloom.pipeline.result import Result
+from hyperloom.pipeline.root import filelist
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.papers import cut, moved, record, shelf, trial
 from hyperloom.stages.papers.record import PaperRecord
@@ -130,9 +133,9 @@ def _work(step: Any) -> Counter[str]:
 
 
 def _planned(loaded: object) -> list[object]:
-    from hyperloom.pipeline.digests import Digests
-    from hyperloom.pipeline.plan import plan
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.planning.plan import plan
+    from hyperloom.pipeline.root.digests import Digests
+    from hyperloom.pipeline.root.storage import Storage
 
     storage = Storage(loaded.recipe.root)  # type: ignore[attr-defined]
     return list(plan(loaded, storage, Digests(storage)))  # type: ignore[arg-type]

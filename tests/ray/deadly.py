@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.expert import Batch, Expert, Function
 
 

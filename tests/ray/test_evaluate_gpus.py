@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hyperloom.pipeline import spending
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning import spending
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray import tiny
 from tests.ray.conftest import hyperloom
 

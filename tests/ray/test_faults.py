@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import claims, events
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root import claims, events
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.conftest import BIN, HERE, RayCluster, hyperloom
 
 TOY = """\

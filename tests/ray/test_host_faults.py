@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.host_run import EVERY, UNITS, UPDATES, Run, apart, artifacts, recipe
 from benchmarks.hosts import CLOSE, kill_job, lose
-from hyperloom.pipeline import recipe as recipes
-from hyperloom.pipeline.runner import run as run_here
+from hyperloom.pipeline.recipes import recipe as recipes
+from hyperloom.pipeline.running.runner import run as run_here
 from tests.ray.cluster_of_hosts import HERE, Cluster, cluster_of_hosts
 from tests.ray.hosts import NOTICE, unavailable
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.conftest import RayCluster, hyperloom
 
 RECIPE = """\

@@ -10,7 +10,7 @@ import numpy as np
 
 import hyperloom.stages
 from hyperloom.pipeline.plugins import parse
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.table import read_table
 from tests.ray.conftest import RayCluster, hyperloom
 from tests.ray.flowing import notes

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.conftest import BIN, HERE, LEAN, end_processes
 from tests.ray.flowing import RECIPE, notes
 from tests.ray.hosts import NOTICE, Hosts, unavailable

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.stage import Label
 from tests.ray.conftest import HERE, RayCluster, free_port
 from tests.unit.inline import column, finish, ingested, modalities, step

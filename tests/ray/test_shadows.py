@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.conftest import BIN, HERE, RayCluster, hyperloom
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -70,7 +70,7 @@ import sys
 class Broken:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name == "hyperloom.pipeline.rayslots":
+        if name == "hyperloom.pipeline.workers.rayslots":
             raise ImportError("this node lacks a library")
 
 

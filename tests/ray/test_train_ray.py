@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import events
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.conftest import RayCluster, hyperloom
 from tests.ray.tiny import checkpoints, ends_at_a_checkpoint, recipe
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import events
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.conftest import BIN, HERE, RayCluster
 from tests.ray.tiny import ENDS, checkpoints, ends_at_a_checkpoint, recipe
 

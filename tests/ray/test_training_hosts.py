@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import events, manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits import manifest
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.conftest import BIN, HERE, LEAN, end_processes
 from tests.ray.hosts import NOTICE, Hosts, unavailable
 from tests.ray.tiny import SIZE, checkpoints, recipe

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hyperloom.pipeline import events
-from hyperloom.pipeline.pointer import Pointer
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.pointer import Pointer
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.conftest import BIN, hyperloom
 
 SIZE = (24, 32)

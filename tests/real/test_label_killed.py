@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.ray.conftest import BIN, HERE
 from tests.real.test_street_experts import SHARED, pytestmark  # noqa: F401  skips where there is no data
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.unit import inline, test_people
 
 PROGRAM = os.environ.get("HYPERLOOM_LABEL_STUDIO", "")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.plugins import load
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline

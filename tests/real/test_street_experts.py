@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import recipe
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("HYPERLOOM_SHARED", ROOT.parent / "shared"))

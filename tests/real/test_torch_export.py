@@ -12,7 +12,7 @@ import pytest
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.unit.inline import modalities
 
 torch = pytest.importorskip("torch")

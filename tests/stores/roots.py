@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline.storage import S3_CONFIG, Storage
+from hyperloom.pipeline.root.storage import S3_CONFIG, Storage
 from tests.stores import servers
 
 

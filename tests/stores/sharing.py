@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.units import Output, Resources, Unit
 
 
 @dataclass

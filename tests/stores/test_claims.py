@@ -17,17 +17,19 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import chain, recipe, verify
-from hyperloom.pipeline import claims as claiming
-from hyperloom.pipeline.chain import Chain
-from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import Superseded
-from hyperloom.pipeline.pointer import Pointer, Version
-from hyperloom.pipeline.run_result import NamedRun, RunResult
-from hyperloom.pipeline.scheduling import change, history, timetable
+from hyperloom.pipeline.inspection import verify
+from hyperloom.pipeline.recipes import recipe, timetable
+from hyperloom.pipeline.root import chain
+from hyperloom.pipeline.root import claims as claiming
+from hyperloom.pipeline.root.chain import Chain
+from hyperloom.pipeline.root.claims import Claims
+from hyperloom.pipeline.root.pointer import Pointer, Version
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running.run_result import NamedRun, RunResult
+from hyperloom.pipeline.scheduling import change, history
 from hyperloom.pipeline.scheduling.journal import Journal
 from hyperloom.pipeline.scheduling.tick import Tick
-from hyperloom.pipeline.storage import Storage
 from tests.stores import roots
 
 pytest.importorskip("s3fs")
@@ -37,7 +39,9 @@ pytestmark = pytest.mark.timeout(300)
 HERE = Path(__file__).parents[2]
 DRIVER = """\
 import sys
-from hyperloom.pipeline import chain, claims, cli, unit_claims
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.root import chain, claims
+from hyperloom.pipeline.running import unit_claims
 claims.BEAT, claims.EXPIRY = 0.5, 4.0
 unit_claims.LOOK_SHARE = 5
 chain.SETTLE_SECONDS = 0.5

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from tests.stores import roots
 from tests.stores.roots import Store
 from tests.unit import inline

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import recipe, runner, verify
-from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import ClaimError, HyperloomError, StorageError
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.inspection import verify
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.claims import Claims
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from tests.stores import roots, servers
 from tests.stores.roots import Store
 

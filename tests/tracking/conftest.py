@@ -16,8 +16,8 @@ import pytest
 
 from benchmarks.mlflow_server import Server, environment
 from docs.screenshots import chromium
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.tracking.process import ROOT, URI
 
 HERE = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks.mlflow_server import Server
-from hyperloom.pipeline.events import pending
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.events import pending
+from hyperloom.pipeline.root.storage import Storage
 from tests.tracking.conftest import asks_for_a_password, story, track
 
 PASSWORD = "a password of twelve"

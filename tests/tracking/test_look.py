@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import recipe, runner
 from hyperloom.pipeline.commands import opening
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.pipeline.tracking.listening import free_port
 from tests.unit.test_report import EVIL, FOLDERS, RECIPE, write
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.events import Events, pending, tracked
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.events import Events, pending, tracked
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.tracking import landing
 from hyperloom.pipeline.tracking.mlflow_model import LONGEST, REST, _described
 from hyperloom.pipeline.tracking.wording import spaced

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.tracking import landing
 from tests.tracking.conftest import Server, story, track
 

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import recipe
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.runner import run
-from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage, sha256
+from hyperloom.pipeline.running.runner import run
 from tests.tracking.conftest import Server, track
 
 RECIPE = """\

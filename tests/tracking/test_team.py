@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from hyperloom.pipeline import process, recipe
-from hyperloom.pipeline.events import Events, pending, tracked
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import process
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.events import Events, pending, tracked
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.tracking.replay import catch_up
 from hyperloom.pipeline.tracking.tracker import Position
 from tests.stores import servers

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline.events import Events, pending, tracked
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.events import Events, pending, tracked
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.tracking import landing
 from hyperloom.pipeline.tracking.health import problem
 from hyperloom.pipeline.tracking.tracker import Tracker

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from hyperloom.pipeline import recipe, runner
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.results import Samples, Shards
 from hyperloom.stages.table import read_table
 from hyperloom.stages.verdict.conclusion import Concluded

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.motion import Motion, Temporal
 from hyperloom.stages.evaluate.stage import Evaluate

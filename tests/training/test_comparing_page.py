@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import project, recipe, runner
-from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.verdict.conclusion import Concluded
 
 PAGE = (Path(__file__).parents[2] / "docs/comparing.md").read_text(encoding="utf-8")

@@ -23,10 +23,12 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import cli, inventory, verify
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.errors import Torn
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.inspection import verify
+from hyperloom.pipeline.root import inventory
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import champion
 
 TRIALS = int(os.environ.get("HYPERLOOM_TRIALS", "40"))

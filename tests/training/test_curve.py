@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from hyperloom.pipeline import cli, recipe
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.events import Events, read
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.events import Events, read
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.tradeoff import Point, Tradeoff, resized, rivals_of
 from hyperloom.stages.results import Judged, Lineage
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import VALID
 from hyperloom.stages.shard import decoder
 from hyperloom.stages.shard.decoder import JpegDecoder

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import File
 from hyperloom.pipeline.errors import RecipeError, SourceError
-from hyperloom.pipeline.events import read
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.pipeline.units import File
+from hyperloom.pipeline.root.events import read
+from hyperloom.pipeline.root.storage import Storage, sha256
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.evaluate.members import worse
 from hyperloom.stages.evaluate.stage import Evaluate

@@ -9,12 +9,17 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import events, manifest, plugins, recipe, runner, verify
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.commits import manifest
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.inspection import verify
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.label.stage import Label

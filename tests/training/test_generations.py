@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.events import read
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.events import read
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.evaluate.stage import Evaluate

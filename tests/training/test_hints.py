@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.network.model import build_model, load_model
 from hyperloom.stages.train import fitted, loop

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.stages.distill import int8
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.network.stored import weight_bytes

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hyperloom.pipeline.errors import RecipeError, StepFailed
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import VALID
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.train import loop

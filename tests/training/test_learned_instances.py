@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.measure.scores import measures, score
 from hyperloom.stages.network.model import load_model
 from hyperloom.stages.network.predictor import Predictor

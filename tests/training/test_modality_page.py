@@ -14,9 +14,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import PluginError
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.distill.export import STUDENT_ONNX
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.evaluate.stage import Evaluate

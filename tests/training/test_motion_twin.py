@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.motion import Motion, Temporal
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.measure.scores import measures

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 
 from benchmarks import night, nightly
-from hyperloom.pipeline import events, recipe, runner
-from hyperloom.pipeline.digests import Digests
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.pipeline.scheduling import change, history
 from hyperloom.pipeline.scheduling.journal import Journal
 from hyperloom.pipeline.scheduling.tick import Tick, TickResult
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages import champion
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

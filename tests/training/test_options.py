@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.preemption import Preemption
+from hyperloom.pipeline.host.preemption import Preemption
 from hyperloom.stages.network import compiling
 from hyperloom.stages.network.compiling import why_not_compile
 from hyperloom.stages.network.features import Features, Forward

@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.distill import export
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.network.model import load_model

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.faults import FaultInjected
 from hyperloom.pipeline.fingerprint import payload
+from hyperloom.pipeline.host.faults import FaultInjected
 from hyperloom.stages.network import parts
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.train import checkpoint, loop

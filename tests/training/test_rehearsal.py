@@ -10,8 +10,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import cli, events
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import piloting
+from hyperloom.pipeline.root import events
 from hyperloom.stages.evaluate.grounds import Grounds, rehearsal_sentence
 from hyperloom.stages.evaluate.verdict import doubted, sentences
 from hyperloom.stages.modality import Boxes, Category

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.averages import Average

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from hyperloom.pipeline import recipe
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plan import check
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import check
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.slices import Slice, drawing, look, members
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.measure.intervals import Intervals, Sheets

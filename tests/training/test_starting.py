@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.commits.manifest import Manifest, commit
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fields import step_refs
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.manifest import Manifest, commit
+from hyperloom.pipeline.root.digests import Digests
 from hyperloom.stages import champion as champions
 from hyperloom.stages.network import parts
 from hyperloom.stages.train import fitted, loop

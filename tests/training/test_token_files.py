@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline.errors import StepFailed
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.distill import export
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.network.model import load_model

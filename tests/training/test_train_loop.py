@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from hyperloom.pipeline import disk
-from hyperloom.pipeline import manifest as manifests
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Output, Unit, commit
 from hyperloom.pipeline.errors import RecipeError, StepFailed, StorageError, Superseded, Torn
-from hyperloom.pipeline.faults import FaultInjected
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Unit, commit
+from hyperloom.pipeline.host.faults import FaultInjected
+from hyperloom.pipeline.root import disk
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.network.model import build_model, load_model
 from hyperloom.stages.train import checkpoint, failures, fitted, loop
 from hyperloom.stages.train.criterion import Criterion

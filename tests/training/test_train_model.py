@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.stages.distill import export
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.label.model import Model

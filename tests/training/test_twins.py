@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.measure.calibration import confidence
 from hyperloom.stages.measure.intervals import Intervals, resampled
 from hyperloom.stages.measure.intervals import _weights as weights_of

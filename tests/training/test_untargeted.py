@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.stages.distill.stage import Distill
 from hyperloom.stages.network.model import load_model
 from hyperloom.stages.network.visible import present

@@ -10,10 +10,10 @@ import onnxruntime
 import pytest
 import torch
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import StepFailed
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.distill import export
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.network.model import load_model

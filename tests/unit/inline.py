@@ -9,13 +9,13 @@ import numpy as np
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import expecting, plugins
-from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.events import Events
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Record, Unit, Worker, execute
 from hyperloom.pipeline.fingerprint import fingerprint, payload
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record, Unit, Worker, execute
 
 
 def modalities(**definitions: dict[str, Any]) -> dict[str, Any]:

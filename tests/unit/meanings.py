@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline, scenes
 

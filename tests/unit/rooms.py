@@ -1,7 +1,8 @@
-"""Which folder of `stages/` may import which: the order of the rooms, and what breaks it, spelled out.
+"""Which room of `stages/` and of `pipeline/` may import which: the order of the rooms, and what breaks it, spelled out.
 
-A room imports itself, the modules directly in `stages/`, and rooms before it, at whatever depth of the file the import
-stands: one inside a function counts as well. Imports under `if TYPE_CHECKING:` do not count, since no program runs
+A room imports itself, the modules that lie beside the rooms, and rooms before it, at whatever depth of the file the
+import stands: one inside a function counts as well. A module beside the rooms that is named in their order is like a
+room of its own, all others are below all rooms. Imports under `if TYPE_CHECKING:` do not count, since no program runs
 them. Names of plug-ins in strings do not count either: they are how an earlier room reaches a later one.
 """
 
@@ -20,10 +21,13 @@ ROOMS = (
     "balance", "train", "distill", "evaluate", "verdict", "audit", "select", "papers", "release", "drift", "expect",
     "data", "people", "report", "look", "starter",
 )  # fmt: skip
-"""Lower ones first; docs/design.md says what each is for."""
-GROUND = "stages"
-"""The modules directly in `stages/`, below all rooms."""
-PACKAGE = "hyperloom.stages"
+"""Of `stages/`, lower ones first; docs/design.md says what each is for."""
+ENGINE = (
+    "host", "plugins", "expecting", "root", "commits", "result", "stage", "workers", "recipes", "planning", "output",
+    "tracking", "running", "scheduling", "inspection", "cli", "__main__", "commands", "api", "python",
+)  # fmt: skip
+"""Of `pipeline/`, with the modules beside its rooms that import some of them."""
+ORDERS = {"stages": ROOMS, "pipeline": ENGINE}
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,11 @@ class Import:
         return f"{self.file}:{self.line} imports {self.module}"
 
 
-def violations(stages: Path, rooms: tuple[str, ...] = ROOMS) -> list[str]:
-    """Imports of a later room, one line each; with the circle that it closes, where it closes one."""
-    order = {GROUND: -1, **{room: at for at, room in enumerate(rooms)}}
-    edges = list(crossings(stages))
+def violations(house: Path, rooms: tuple[str, ...] = ROOMS, package: str = "stages") -> list[str]:
+    """Imports of a later room, one line each; with the circle that it closes, where it closes one. `house` is the
+    folder of `hyperloom.{package}`."""
+    order = {package: -1, **{room: at for at, room in enumerate(rooms)}}
+    edges = list(crossings(house, rooms, package))
     lines = [f"{e.importer} has no place in the order of the rooms: {e}" for e in edges if e.importer not in order]
     lines += [f"{e.imported} has no place in the order of the rooms: {e}" for e in edges if e.imported not in order]
     for edge in edges:
@@ -70,21 +75,23 @@ def way(edges: list[Import], start: str, end: str) -> list[Import]:
     return ways.get(end, [])
 
 
-def crossings(stages: Path) -> Iterator[Import]:
+def crossings(house: Path, rooms: tuple[str, ...] = ROOMS, package: str = "stages") -> Iterator[Import]:
     """All imports of one room by another."""
-    for path in sorted(stages.rglob("*.py")):
-        parts = path.relative_to(stages).parts
-        importer = parts[0] if len(parts) > 1 else GROUND
-        for line, module in imports(path, ".".join((PACKAGE, *parts[:-1]))):
-            name = module.removeprefix(PACKAGE).strip(".").partition(".")[0]
-            if module.startswith(f"{PACKAGE}.") and (stages / name).is_dir():
+    dotted = f"hyperloom.{package}"
+    for path in sorted(house.rglob("*.py")):
+        parts = path.relative_to(house).parts
+        beside = path.stem if path.stem in rooms else package
+        importer = parts[0] if len(parts) > 1 else beside
+        for line, module in imports(path, ".".join((dotted, *parts[:-1]))):
+            name = module.removeprefix(dotted).strip(".").partition(".")[0]
+            if module.startswith(f"{dotted}.") and (name in rooms or (house / name).is_dir()):
                 imported = name
-            elif module.startswith(PACKAGE):
-                imported = GROUND
+            elif module == dotted or module.startswith(f"{dotted}."):
+                imported = package
             else:
                 continue
             if imported != importer:
-                yield Import(f"stages/{'/'.join(parts)}", line, module, importer, imported)
+                yield Import(f"{package}/{'/'.join(parts)}", line, module, importer, imported)
 
 
 def imports(path: Path, package: str) -> Iterator[tuple[int, str]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.train import fitted
 from hyperloom.stages.train.job import Job

@@ -12,11 +12,12 @@ import pytest
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper, save
 
-from hyperloom.pipeline import plugins, recipe
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError, RecipeError
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import HyperloomError, RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.data.export import export
 from hyperloom.stages.data.reader import SampleReader
 from hyperloom.stages.formats import coco_writer, label_studio_writer

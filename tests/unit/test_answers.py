@@ -15,11 +15,12 @@ import pytest
 import yaml
 
 import hyperloom
-from hyperloom.pipeline import cli, replies
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
-from hyperloom.pipeline.events import Events, new_run
-from hyperloom.pipeline.quarantine import Trouble, grouped
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.inspection.quarantine import Trouble, grouped
+from hyperloom.pipeline.output import replies
+from hyperloom.pipeline.root.events import Events, new_run
+from hyperloom.pipeline.root.storage import Storage
 from tests.unit.test_python import recipe
 
 KEYS = {
@@ -97,7 +98,7 @@ def test_every_command_answers_one_json_value(line: str, capsys: pytest.CaptureF
     ],
 )
 def test_replies_keep_their_form(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a command answers is what `pipeline.replies` promises, no field more or less."""
+    """What a command answers is what `pipeline.output.replies` promises, no field more or less."""
     if line.startswith("init"):
         labelled_pictures(tmp_path)
     written = yaml.safe_load(Path("r.yaml").read_text())
@@ -192,7 +193,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_shells_complete(line: str, expected: set[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    from hyperloom.pipeline import completion
+    from hyperloom.pipeline.output import completion
 
     def closed(*_: Any) -> Any:  # argcomplete takes descriptor 9, which is somebody else's here
         raise OSError

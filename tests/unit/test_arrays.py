@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.unit import inline
 
 CLASSES = ["land", "road", "sky"]

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import events as event_log
+from hyperloom.pipeline.commits.retry import Budget
+from hyperloom.pipeline.commits.units import Output, Resources, Stopped, Unit
 from hyperloom.pipeline.errors import PluginError, RecipeError, StepFailed, StorageError
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.executor import Inline
-from hyperloom.pipeline.pool import Pool
-from hyperloom.pipeline.preemption import Preemption, unblock
-from hyperloom.pipeline.retry import Budget
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Resources, Stopped, Unit
+from hyperloom.pipeline.host.preemption import Preemption, unblock
+from hyperloom.pipeline.root import events as event_log
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running.pool import Pool
+from hyperloom.pipeline.workers.executor import Inline
 
 QUICK = Budget(backoff=0.0)
 
@@ -45,7 +45,7 @@ class Raises:
 
 @pytest.fixture
 def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
-    monkeypatch.setattr("hyperloom.pipeline.pool.STOPPED_PAUSE", 0.0)
+    monkeypatch.setattr("hyperloom.pipeline.running.pool.STOPPED_PAUSE", 0.0)
     storage = Storage(str(tmp_path))
     return Pool(storage, Inline(storage), Events(storage, "r", "driver"))
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import recipe
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plan import check
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import check
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.audit.command import listed, with_audit
 from hyperloom.stages.audit.finding import percent
 from hyperloom.stages.audit.result import Audited

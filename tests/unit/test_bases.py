@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import bases, cli, plugins, project, recipe
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline import cli, plugins
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.merging import merged_steps
-from hyperloom.pipeline.plan import identities
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.planning.plan import identities
+from hyperloom.pipeline.recipes import bases, recipe
+from hyperloom.pipeline.recipes.merging import merged_steps
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 
 BASE = """\
 name: base

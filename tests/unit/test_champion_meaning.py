@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.rival import Rival
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.release.stage import Release

@@ -10,11 +10,12 @@ from typing import ClassVar
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import cli, recipe
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.plan import check, plan
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import check, plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.modality import Dense
 from hyperloom.stages.modality.base import Defaults
 
@@ -322,8 +323,8 @@ def test_plan_and_run_refuse_and_leave_no_root(tmp_path: Path, capsys: pytest.Ca
 
 def test_the_check_of_the_demo_takes_no_time_and_no_heavy_import() -> None:
     code = (
-        "import sys, time, hyperloom.stages; from hyperloom.pipeline import recipe; "
-        "from hyperloom.pipeline.plan import check; loaded = recipe.load('recipes/demo.yaml'); "
+        "import sys, time, hyperloom.stages; from hyperloom.pipeline.recipes import recipe; "
+        "from hyperloom.pipeline.planning.plan import check; loaded = recipe.load('recipes/demo.yaml'); "
         "check(loaded); start = time.process_time(); check(loaded); "
         "print(time.process_time() - start); "
         "print(sorted({'torch', 'ray', 'mlflow', 'pyarrow', 'cv2'} & set(sys.modules)))"

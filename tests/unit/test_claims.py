@@ -11,11 +11,11 @@ import time
 
 import pytest
 
-from hyperloom.pipeline import claims as claiming
-from hyperloom.pipeline import process
-from hyperloom.pipeline.claims import Claims
 from hyperloom.pipeline.errors import ClaimError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import process
+from hyperloom.pipeline.root import claims as claiming
+from hyperloom.pipeline.root.claims import Claims
+from hyperloom.pipeline.root.storage import Storage
 
 QUICK = {"beat": 0.03, "expiry": 0.15}
 
@@ -37,8 +37,8 @@ def elsewhere(storage: Storage, name: str = "", owner: str = "far", **more) -> N
 def killed(storage: Storage, name: str, before: list[str] | None = None) -> None:
     """Have a process take a claim on `name` and die."""
     code = (
-        "import sys, os, signal; from hyperloom.pipeline.claims import Claims\n"
-        "from hyperloom.pipeline.storage import Storage\n"
+        "import sys, os, signal; from hyperloom.pipeline.root.claims import Claims\n"
+        "from hyperloom.pipeline.root.storage import Storage\n"
         "claims = Claims(Storage(sys.argv[1]), 'dead').__enter__(); claims.take(sys.argv[2])\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -200,8 +200,8 @@ def test_torn_claims_and_cards_hold_nothing_for_ever(storage: Storage) -> None:
 def test_containers_with_one_host_name_do_not_take_each_other_for_dead(storage: Storage) -> None:
     """In a pid namespace of its own a driver looks at a living one outside, whose pid is nobody's there."""
     code = (
-        "import sys; from hyperloom.pipeline.claims import Claims\n"
-        "from hyperloom.pipeline.storage import Storage\n"
+        "import sys; from hyperloom.pipeline.root.claims import Claims\n"
+        "from hyperloom.pipeline.root.storage import Storage\n"
         "claims = Claims(Storage(sys.argv[1]), 'inside').__enter__()\n"
         "print(claims.take('steps/a'), claims.take('steps/b')); claims.__exit__()"
     )
@@ -228,8 +228,8 @@ def test_a_driver_killed_in_another_pid_namespace_has_its_time(storage: Storage)
 
 def test_a_stopped_process_is_replaced_and_ends_when_it_wakes(storage: Storage) -> None:
     code = (
-        "import sys, time; from hyperloom.pipeline.claims import Claims\n"
-        "from hyperloom.pipeline.storage import Storage\n"
+        "import sys, time; from hyperloom.pipeline.root.claims import Claims\n"
+        "from hyperloom.pipeline.root.storage import Storage\n"
         "claims = Claims(Storage(sys.argv[1]), 'sleeper', beat=0.03, expiry=0.15).__enter__()\n"
         "claims.take('steps/a'); print('here', flush=True)\n"
         "while True:\n    claims.check(); time.sleep(0.01)"

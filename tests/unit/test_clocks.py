@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import events, logs
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.inspection import logs
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.tracking.tracker import Position
 from hyperloom.stages.label.services.replay import Replay
 
@@ -77,7 +78,7 @@ def test_a_tracker_whose_clock_was_wrong_owns_nothing_for_long(
 def test_a_question_that_was_claimed_by_a_wrong_clock_is_asked(
     tmp_path: Path, jump: Callable[[float], None], hours: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hyperloom.pipeline import process
+    from hyperloom.pipeline.host import process
 
     replay, key = Replay(Storage(str(tmp_path)), "expert", 60.0), Replay.key("what is it?")
     jump(hours)

@@ -17,10 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from hyperloom.clusters import connect, environment, machine, skew, submit
 from hyperloom.clusters.spec import Cluster, ClusterError, ClusterRefusal
-from hyperloom.pipeline import cli, recipe, replies, secrets
+from hyperloom.pipeline import cli, secrets
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
+from hyperloom.pipeline.output import replies
+from hyperloom.pipeline.recipes import recipe
 
 
 @pytest.fixture(autouse=True)

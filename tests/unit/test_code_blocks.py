@@ -23,11 +23,11 @@ import yaml
 import hyperloom
 import hyperloom.stages  # registers the plug-ins
 from hyperloom.pipeline import cli, registry
-from hyperloom.pipeline.document import RecipeLoader
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.plan import check
-from hyperloom.pipeline.recipe import Recipe, parse
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import check
+from hyperloom.pipeline.recipes.document import RecipeLoader
+from hyperloom.pipeline.recipes.recipe import Recipe, parse
+from hyperloom.pipeline.root.storage import Storage
 from tests.unit.test_house import PACKAGES, sources
 from tests.unit.test_schema import mistake, value
 

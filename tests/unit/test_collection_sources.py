@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.results import Ingested
 from hyperloom.stages.table import read_table
 from tests.unit import inline

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.plugins import load
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.data import collection_files
 from hyperloom.stages.data.export import ExportLayout, export
 from hyperloom.stages.data.reader import SampleReader

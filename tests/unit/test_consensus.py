@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.label.algorithms.majority import vote
 from tests.unit.inline import column, finish, ingested, modalities, step

@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import cli, recipe, runner, verify
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.exits import Exit
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.inspection import verify
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 
 RNG = np.random.default_rng(1)
 RECIPE = """\

@@ -23,7 +23,7 @@ USES = {
 
 @pytest.mark.parametrize("use", USES)
 def test_it_is_loaded_when_it_is_used(use: str) -> None:
-    before = "import sys; from hyperloom.pipeline import deferred; deferred.defer(); import numpy"
+    before = "import sys; from hyperloom.pipeline.host import deferred; deferred.defer(); import numpy"
     code = f"{before}\nassert 'numpy._core' not in sys.modules\n{USES[use]}\nassert 'numpy._core' in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -9,9 +9,9 @@ import pytest
 ray = pytest.importorskip("ray")
 from ray import util  # noqa: E402
 
-from hyperloom.pipeline import demand, room  # noqa: E402
+from hyperloom.pipeline.commits.units import Resources  # noqa: E402
 from hyperloom.pipeline.errors import StepFailed  # noqa: E402
-from hyperloom.pipeline.units import Resources  # noqa: E402
+from hyperloom.pipeline.workers import demand, room  # noqa: E402
 
 
 class Group:

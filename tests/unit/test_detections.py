@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper, save
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.unit.inline import modalities
 
 SHAPE = HEIGHT, WIDTH = 32, 64

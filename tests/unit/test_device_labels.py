@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.executor import Host
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.workers.executor import Host
 from hyperloom.stages import remarks
 from hyperloom.stages.label import batching, reading
 from hyperloom.stages.label.batching import BatchSize

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import cli, recipe, runner
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
-from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.measure.intervals import Intervals, resampled
 from hyperloom.stages.report import diff, side
 from hyperloom.stages.report.page import Page, PageTable
@@ -40,7 +42,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compared(path: Path, before: str = "@-2", after: str = "@-1") -> Page:
     def plan(text: str) -> tuple[Any, Any, list[Any]]:
-        from hyperloom.pipeline.storage import Storage
+        from hyperloom.pipeline.root.storage import Storage
 
         loaded = recipe.load(text)
         storage = Storage(loaded.recipe.root)
@@ -88,7 +90,7 @@ def test_the_share_of_flipped_labels_is_that_of_the_arrays(changed: Path) -> Non
 
 
 def compared_side(path: Path, at: str) -> side.ComparedSide:
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
 
     loaded = recipe.load(path)
     return side.side(f"{path}{at}", lambda _: (loaded, Storage(loaded.recipe.root), []))

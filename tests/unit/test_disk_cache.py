@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hyperloom.pipeline.errors import IntegrityError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.cache import DiskCache
 from hyperloom.stages.shard.loader import Loader
 from tests.unit.test_loader import DEPTH, ID, KNOWN, ids, shards

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hyperloom.pipeline import manifest as manifests
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.events import read
 from hyperloom.pipeline.fingerprint import fingerprint
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.events import read
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import champion as champions
 from hyperloom.stages.drift import chance, distances
 from hyperloom.stages.drift.measured import cuts

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.espnet import MEAN, STD, ESPNet
 from hyperloom.stages.network.model import build_model

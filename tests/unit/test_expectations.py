@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from hyperloom.pipeline import expecting, recipe
+from hyperloom.pipeline import expecting
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError, StepFailed
-from hyperloom.pipeline.events import Events, read
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plan import check
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import check
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.events import Events, read
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.expect.evidence import Evidence, _agreed, look

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline import filelist
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.root import filelist
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage, sha256
 from tests.unit import inline
 from tests.unit.test_ingest import image, ingest, rows
 

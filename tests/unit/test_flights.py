@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.ingest.camera import Camera, orientation
 from hyperloom.stages.ingest.render import Flight, cast
 from hyperloom.stages.ingest.terrain import CELL, CELLS, CLASSES, WATER, Terrain

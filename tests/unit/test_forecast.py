@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import cli, recipe, runner
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from tests.unit.test_house import loaded_by
 
 RECIPE = """\

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cli, disk
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.exits import Exit
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root import disk
+from hyperloom.pipeline.root.storage import Storage
 from tests import toy
 
 WRITE = disk.write

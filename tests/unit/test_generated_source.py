@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperloom.pipeline import project
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError, SourceError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import GROUP, KEY
 from hyperloom.stages.ingest.generated import Generated, _listing
 from hyperloom.stages.ingest.limit import limited

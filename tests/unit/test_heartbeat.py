@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import heartbeat
-from hyperloom.pipeline.ending import Ending
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.pool import Pool
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Resources, Stopped, Unit
+from hyperloom.pipeline.commits import heartbeat
+from hyperloom.pipeline.commits.units import Output, Resources, Stopped, Unit
+from hyperloom.pipeline.host.ending import Ending
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running.pool import Pool
 from tests.unit.threaded import Threaded
 
 ENDING = threading.Event()
@@ -53,8 +53,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(heartbeat, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(heartbeat, "SILENCE_SECONDS", 0.4)
-    monkeypatch.setattr("hyperloom.pipeline.pool.STOPPED_PAUSE", 0.05)
-    monkeypatch.setattr("hyperloom.pipeline.pool.HUNG_SECONDS", 0.02)
+    monkeypatch.setattr("hyperloom.pipeline.running.pool.STOPPED_PAUSE", 0.05)
+    monkeypatch.setattr("hyperloom.pipeline.running.pool.HUNG_SECONDS", 0.02)
     ENDING.clear()
 
 

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Output, execute, load_record
 from hyperloom.pipeline.errors import RecipeError, SourceError
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.stage import Stage
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, execute, load_record
 from hyperloom.stages.ingest import files
 from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.table import read_table

@@ -10,7 +10,7 @@ import torch
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.measure.instances import InstanceMeasure
 from hyperloom.stages.measure.sums import merged

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from hyperloom.pipeline.commits.units import Output, execute
 from hyperloom.pipeline.config import placement
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import BadSample, RecipeError, SourceError
-from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.pipeline.units import Output, execute
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage, sha256
 from hyperloom.stages import remarks
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.stage import Label

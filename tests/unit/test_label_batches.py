@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline.storage import Storage, sha256
+from hyperloom.pipeline.root.storage import Storage, sha256
 from hyperloom.stages.label import batching, reading
 from hyperloom.stages.label.batching import SIZES, BatchSize
 from hyperloom.stages.label.expert import Batch, Expert, Function

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.records import Records
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.records import Records
+from hyperloom.pipeline.commits.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, step
 from tests.unit.test_label import KNOWN, REDS, expert, label

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import cli, events
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.tracking import browser, landing, wording
 
 ABOUT = {

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline.manifest import Manifest
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.plugins import parse
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.distill.worker import Exporter
 from hyperloom.stages.evaluate.cost import CostWorker
 from hyperloom.stages.evaluate.worker import ModelJudge
@@ -396,7 +396,7 @@ def test_an_input_that_is_null_in_the_judged_samples_is_missing_too(pipeline: Pi
 )
 def test_neighbours_that_are_no_consecutive_frames_are_said(pipeline: Pipeline, source: Any, words: str) -> None:
     """Flow between pictures that only happen to lie beside each other in a folder is no motion."""
-    from hyperloom.pipeline.events import Events, read
+    from hyperloom.pipeline.root.events import Events, read
 
     order = parse("source", source).order()
     assert order == words

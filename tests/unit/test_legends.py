@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import plugins, recipe, runner
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.data.layer import layer
 from hyperloom.stages.evaluate import collage
 from hyperloom.stages.legend import legends

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.holdout import held_out
 from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.train import range_test

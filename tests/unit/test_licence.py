@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import licence
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.lesson import merged, of_column

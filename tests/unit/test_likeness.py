@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.fingerprint import fingerprint, payload
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.grounds import ground
 from hyperloom.stages.evaluate.overlap import JudgedSamples
 from hyperloom.stages.lesson import Lesson

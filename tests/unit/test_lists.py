@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.plugins import load
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.data.export import export
 from hyperloom.stages.data.reader import SampleReader
 from hyperloom.stages.ingest.cell import Cell, named

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline.live import LiveStep
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.tables import table
+from hyperloom.pipeline.output.live import LiveStep
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.output.tables import table
 
 PLAIN = ("NO_COLOR", "CI")
 
@@ -90,7 +90,7 @@ def test_a_log_says_a_thing_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit that takes an hour is said once, and every five minutes that it goes on; what is new is there after ten
     seconds as ever."""
     now, out = [100.0], io.StringIO()
-    monkeypatch.setattr("hyperloom.pipeline.live.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("hyperloom.pipeline.output.live.time.monotonic", lambda: now[0])
     progress = Progress(out)
     progress.event({"kind": "run_started", "step": "", "name": "small", "total": 1, "params": {"root": "r"}})
     progress.event({"kind": "step_started", "step": "a", "stage": "label", "why": ["it has not run yet"]})
@@ -110,7 +110,7 @@ def test_a_log_says_a_thing_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rate_and_time_left_are_of_the_last_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("hyperloom.pipeline.live.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("hyperloom.pipeline.output.live.time.monotonic", lambda: now[0])
     step = LiveStep("[1/1]", "a", began=0.0)
     event = {"total": 4000, "reused": 1000, "failed": 0, "workers": 1}
     step.progress({**event, "done": 1000})

@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import VALID
 from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.table import write_table

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.events import read
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root.events import read
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.ingest.look import ColumnLook, suspicions
 from hyperloom.stages.label.expert import Batch, Expert, Function

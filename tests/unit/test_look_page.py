@@ -18,14 +18,16 @@ import pytest
 
 import hyperloom
 import hyperloom.stages
-from hyperloom.pipeline import cli, recipe, runner
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.commits.units import File
 from hyperloom.pipeline.errors import IntegrityError, RecipeError, Torn
 from hyperloom.pipeline.exits import Exit
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.pipeline.tables import table
-from hyperloom.pipeline.units import File
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.output.tables import table
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage, sha256
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.base import GROUP, INDEX, KEY
 from hyperloom.stages.data import layer as layers
 from hyperloom.stages.data.look import head, statistics
@@ -63,7 +65,7 @@ def test_the_end_of_a_page_that_is_only_shown_has_nothing_to_go_on_with(
     monkeypatch.setattr("hyperloom.stages.look.server.serve", ended)
     assert cli.main(["look", str(judged)]) == Exit.INTERRUPTED
     assert capsys.readouterr().err == "\n"
-    monkeypatch.setattr("hyperloom.pipeline.runner.run", ended)
+    monkeypatch.setattr("hyperloom.pipeline.running.runner.run", ended)
     assert cli.main(["run", str(judged)]) == Exit.INTERRUPTED
     assert f"Continue with: hyperloom run {judged}" in capsys.readouterr().err
 
@@ -496,7 +498,7 @@ def _reported(path: Path) -> Any:
 def test_a_released_student_answers_on_the_spot(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from hyperloom.pipeline.manifest import Manifest
+    from hyperloom.pipeline.commits.manifest import Manifest
     from hyperloom.stages.distill import hyperloom_student
 
     asked_: list[tuple[str, tuple[int, ...]]] = []

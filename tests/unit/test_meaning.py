@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import quantity
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.meaning import MeaningsDiffer, Translation, translation

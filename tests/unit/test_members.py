@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate import members
 from hyperloom.stages.measure.scores import score
 from hyperloom.stages.measure.sheet import Sheet

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.loader import Loader
 from hyperloom.stages.shard.mixture import FixedShares, Mixture, Temperature, drawn, mixed, stratified
 from tests.unit.test_loader import DEPTH, ID, KNOWN, PICK, ids, shards, together

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hyperloom.pipeline import plugins, registry
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.modality import Defaults, Modality
 from hyperloom.stages.table import read_table, write_table
 from tests.unit.inline import modalities

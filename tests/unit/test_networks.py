@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.decode.activation import softmax
 from hyperloom.stages.label.nets.pidinet import PiDiNet, fold
 from hyperloom.stages.label.runtimes.preprocess import Preprocess

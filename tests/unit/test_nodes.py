@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from hyperloom.clusters import nodes
-from hyperloom.pipeline import cli, ray_internals
-from hyperloom.pipeline.ray_internals import RayNode
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.workers import ray_internals
+from hyperloom.pipeline.workers.ray_internals import RayNode
 
 ELSEWHERE = RayNode("e", "10.9.9.9", False)
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import remarks
 from tests.unit import inline
 from tests.unit.test_image_files import file, npy

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import recipe
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.recipes import recipe
 from hyperloom.stages.remarks import collected
 from tests.unit import inline
 

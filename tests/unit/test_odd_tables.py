@@ -28,7 +28,7 @@ KNOWN = inline.modalities(
 
 
 def ingest(folder: Path, name: str, data: bytes, columns: dict[str, str], **source: Any) -> tuple[Any, Any]:
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
     from tests.unit.test_ingest import stage
 
     folder.mkdir(parents=True, exist_ok=True)

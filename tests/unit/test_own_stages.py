@@ -13,18 +13,19 @@ import yaml
 
 import hyperloom
 import hyperloom.stages
-from hyperloom.pipeline import recipe, runner
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.results import Judged
 
 MINE = '''
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.stage import Stage
-from hyperloom.pipeline.units import Resources, Unit
+from hyperloom.pipeline.commits.units import Resources, Unit
 from hyperloom.stages.base import Producer
 from hyperloom.stages.results import Labels, Samples, Shards
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import cli, project
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.host import project
 
 FLIGHTS = Path(__file__).parents[2] / "recipes/papers/scene-consensus/001-phg-mae-flights.yaml"
 

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.plugins import load
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages import table
 from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.consensus.stage import ConsensusStage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import recipe as recipes
+from hyperloom.pipeline.recipes import recipe as recipes
 from tests import leaks
 
 STUDENT = Path(__file__).parents[2] / "recipes/papers/phg_mae/student.yaml"

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import estimate, forecast, recipe, runner, spending
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.commits.retry import Budget
+from hyperloom.pipeline.commits.units import Unit
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.retry import Budget
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Unit
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.planning import estimate, forecast, spending
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.recipes.budget import CostBudget
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.starter.pilot import UPDATES, Pilot, pilot
 from hyperloom.stages.starter.sample import chosen
 
@@ -201,8 +204,8 @@ def test_the_estimate_scales_what_was_measured(world: World) -> None:
     assert cost.hours == pytest.approx(20 * 0.1 / 2 + 3 * 60 / 3600)
     assert cost.gpu_hours == pytest.approx(0.2) and cost.unknown == []
     assert "1.1" in cost.sentence() or "63 min" in cost.sentence()
-    assert "will NOT do: hours: 1.05 of 1" in cost.of(spending.CostBudget(hours=1))
-    assert "the budget will do" in cost.of(spending.CostBudget(hours=2, gpu_hours=1))
+    assert "will NOT do: hours: 1.05 of 1" in cost.of(CostBudget(hours=1))
+    assert "the budget will do" in cost.of(CostBudget(hours=2, gpu_hours=1))
 
 
 def test_a_training_is_forecast_by_its_batch_and_its_own_gpus(world: World) -> None:
@@ -291,7 +294,7 @@ def test_a_forecast_is_written_as_it_is() -> None:
     cost = estimate.CostEstimate(hours=8.004, gpu_hours=253.0, bytes=999_600, calls=10_001)
     assert cost.sentence() == "about 8.0 hours, 253 GPU hours, 1 MB, at most 10,001 paid calls"
     assert "hours: 8.004 of 8, gpu_hours: 253 of 100, calls: 10,001 of 10,000" in cost.fits(
-        spending.CostBudget(hours=8, gpu_hours=100, calls=10_000)
+        CostBudget(hours=8, gpu_hours=100, calls=10_000)
     )
     assert "12,300 TB" in estimate.CostEstimate(hours=1, bytes=12_300 * 10**12).sentence()
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline import manifest as manifests
 from hyperloom.pipeline import plain
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Unit, execute
+from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Output, Unit, execute
+from hyperloom.pipeline.root import events as event_log
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
 
 WILD = {"a": math.nan, "b": [1.5, -math.inf, {"c": (math.inf, "NaN")}], "d": None}
 PLAIN = {"a": None, "b": [1.5, None, {"c": [None, "NaN"]}], "d": None}

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from hyperloom.pipeline import chain as chains
-from hyperloom.pipeline.chain import Chain
 from hyperloom.pipeline.errors import IntegrityError, StorageError, Superseded
-from hyperloom.pipeline.pointer import Pointer, Version
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root import chain as chains
+from hyperloom.pipeline.root.chain import Chain
+from hyperloom.pipeline.root.pointer import Pointer, Version
+from hyperloom.pipeline.root.storage import Storage
 
 
 @pytest.fixture(params=["exclusive", "read back"])

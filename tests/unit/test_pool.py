@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import manifest
+from hyperloom.pipeline.commits import manifest
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.records import Records, line_of
+from hyperloom.pipeline.commits.retry import Budget
+from hyperloom.pipeline.commits.units import File, Output, Record, Resources, Unit, data_path, execute
 from hyperloom.pipeline.errors import IntegrityError, StepFailed
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.executor import Inline, Job, Outcome
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.pool import Pool
-from hyperloom.pipeline.records import Records, line_of
-from hyperloom.pipeline.retry import Budget
-from hyperloom.pipeline.startup import FailedStarts
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import File, Output, Record, Resources, Unit, data_path, execute
-from hyperloom.pipeline.work import WINDOW
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running.pool import Pool
+from hyperloom.pipeline.running.work import WINDOW
+from hyperloom.pipeline.workers.executor import Inline, Job, Outcome
+from hyperloom.pipeline.workers.startup import FailedStarts
 
 
 @dataclass

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from hyperloom.pipeline import plugins, recipe
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError
+from hyperloom.pipeline.recipes import recipe
 from hyperloom.stages.consensus.agreement import agreement
 from hyperloom.stages.measure.apart import apart
 from hyperloom.stages.measure.scores import decided, measures, score

@@ -13,7 +13,7 @@ import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.algorithms.pose import rays
 from hyperloom.stages.label.algorithms.surface import ground_level
 from hyperloom.stages.label.algorithms.triangulation import filled

@@ -14,7 +14,7 @@ import yaml
 
 from hyperloom.pipeline import cli, exits
 from hyperloom.pipeline.commands.cluster import PROFILES
-from hyperloom.pipeline.ending import GRACE_SECONDS
+from hyperloom.pipeline.host.ending import GRACE_SECONDS
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 DEPLOYMENT = """\

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import plugins, project
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import PluginError
+from hyperloom.pipeline.host import project
 from hyperloom.stages import usercode
 
 CLASS = "from hyperloom.pipeline.plugins import Plugin\nWHERE = '{}'\nclass Vote(Plugin):\n    pass\n"

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from hyperloom.pipeline.errors import PluginError, RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
 from tests.unit.test_label import frame

@@ -11,7 +11,7 @@ import pytest
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from tests.unit.inline import modalities
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")

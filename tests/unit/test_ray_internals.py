@@ -16,7 +16,7 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
-from hyperloom.pipeline import ray_internals  # noqa: E402
+from hyperloom.pipeline.workers import ray_internals  # noqa: E402
 
 CHECKOUT = Path(__file__).parents[2]
 PRIVATE = re.compile(r"\bray\.[\w.]*\b_\w+|\bray\._\w+|RAY_JOB_CONFIG_JSON_ENV_VAR|_py_driver_sys_path")

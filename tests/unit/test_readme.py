@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import hyperloom.stages  # noqa: F401  (registers the plug-ins)
-from hyperloom.pipeline import plugins, recipe
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline import plugins
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.storage import Storage
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import recipe
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.plan import plan
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 
 GOOD = """\
 name: toy

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import File
 from hyperloom.pipeline.errors import RecipeError, StepFailed, Superseded
-from hyperloom.pipeline.events import Events, read
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage, sha256
-from hyperloom.pipeline.units import File
+from hyperloom.pipeline.root.events import Events, read
+from hyperloom.pipeline.root.storage import Storage, sha256
 from hyperloom.stages.champion import line, load
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.modality import Dense, Image, Segmentation

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.events import read
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.events import read
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.label.algorithms.majority import vote
 from tests.unit.inline import column, finish, ingested, modalities, step

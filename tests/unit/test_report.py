@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import cli, recipe
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.counting import share
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.plot import ticks
 from hyperloom.stages.modality import Dense
 from hyperloom.stages.report import figures, gather, material, outcome, render, root, training, writing
@@ -118,7 +119,7 @@ def test_the_last_line_of_a_run_is_its_report(
 
 
 def opened_events(path: Path) -> list[dict[str, Any]]:
-    from hyperloom.pipeline import events
+    from hyperloom.pipeline.root import events
 
     storage = Storage(str(path))
     return [e for run_ in storage.names("events") for e in events.read(storage, run_)]

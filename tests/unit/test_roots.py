@@ -11,7 +11,7 @@ import pytest
 from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.exits import Exit
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 
 RECIPE = """\
 name: toy

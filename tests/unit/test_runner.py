@@ -10,16 +10,20 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import claims as claiming
-from hyperloom.pipeline import cli, events, quarantine, recipe, runner, verify
-from hyperloom.pipeline.claims import Claims
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import ClaimError, StepFailed, StorageError
-from hyperloom.pipeline.plan import PlannedStep, plan
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.run_result import origins
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.inspection import quarantine, verify
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.planning.plan import PlannedStep, plan
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root import claims as claiming
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.claims import Claims
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
+from hyperloom.pipeline.running.run_result import origins
 
 TOY = """\
 name: toy

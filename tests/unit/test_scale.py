@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import ledger, packs, verify
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.executor import Host, Inline, Job, Outcome
-from hyperloom.pipeline.pool import Pool
-from hyperloom.pipeline.records import Records
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import File, Output, Record, Resources, Unit, Worker
+from hyperloom.pipeline.commits import packs
+from hyperloom.pipeline.commits.records import Records
+from hyperloom.pipeline.commits.units import File, Output, Record, Resources, Unit, Worker
+from hyperloom.pipeline.inspection import verify
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import ledger
+from hyperloom.pipeline.running.pool import Pool
+from hyperloom.pipeline.workers.executor import Host, Inline, Job, Outcome
 
 
 class Small:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import project, recipe
-from hyperloom.pipeline.plan import check
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.planning.plan import check
+from hyperloom.pipeline.recipes import recipe
 from tests.leaks import Steps, names, read, taught, trainings
 
 FOLDER = Path(__file__).parents[2] / "recipes/papers/scene-consensus"

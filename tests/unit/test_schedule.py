@@ -14,18 +14,22 @@ from typing import Any
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import claims, cli, events, faults, plugins, recipe, runner
+from hyperloom.pipeline import cli, plugins
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import Ended, HyperloomError, IntegrityError, RecipeError, StorageError
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.plan import PlannedStep
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.schedule import CronSchedule
-from hyperloom.pipeline.scheduling import change, history, timetable
+from hyperloom.pipeline.host import faults
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.planning.plan import PlannedStep
+from hyperloom.pipeline.recipes import recipe, timetable
+from hyperloom.pipeline.recipes.schedule import CronSchedule
+from hyperloom.pipeline.root import claims, events
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
+from hyperloom.pipeline.scheduling import change, history
 from hyperloom.pipeline.scheduling import tick as tick_module
 from hyperloom.pipeline.scheduling.journal import Journal
 from hyperloom.pipeline.scheduling.tick import Tick, TickResult
 from hyperloom.pipeline.scheduling.trigger import Trigger, TriggerCase, TriggerVerdict
-from hyperloom.pipeline.storage import Storage
 from hyperloom.stages.drift.stage import Drift
 from tests.toy import Numbers
 from tests.unit.test_house import loaded_by

@@ -16,7 +16,7 @@ import yaml
 
 import hyperloom
 from hyperloom.pipeline import cli
-from hyperloom.pipeline.document import RecipeLoader
+from hyperloom.pipeline.recipes.document import RecipeLoader
 
 CHECKOUT = Path(__file__).parents[2]
 GOOD = """

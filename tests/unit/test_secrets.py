@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cli, events, project, recipe, secrets
+from hyperloom.pipeline import cli, secrets
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.exits import Exit
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import project
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.tracking import process
 
 RECIPE = """\

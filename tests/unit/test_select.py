@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.results import Samples, Shards
 from hyperloom.stages.select import picks

@@ -11,7 +11,7 @@ import pytest
 import hyperloom.stages  # noqa: F401  registers the plug-ins
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.services.endpoint import Endpoint
 from tests.unit.inline import modalities
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import Unit, execute
 from hyperloom.pipeline.errors import IntegrityError, RecipeError
-from hyperloom.pipeline.events import Events, read
 from hyperloom.pipeline.fingerprint import fingerprint
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Unit, execute
+from hyperloom.pipeline.root.events import Events, read
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard.content import content, doubles
 from hyperloom.stages.shard.splits import Split

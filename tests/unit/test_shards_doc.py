@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.column import produced
 from hyperloom.stages.shard.stage import Shard
 from tests.unit.inline import finish, ingested, modalities, step

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from hyperloom.pipeline.commits.units import execute
 from hyperloom.pipeline.fingerprint import payload
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import execute
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label import share
 from hyperloom.stages.label.stage import Label
 from tests.unit import inline

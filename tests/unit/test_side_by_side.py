@@ -14,15 +14,19 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cancelling, claims, cli, events, heartbeat, pool, recipe, runner, turns
-from hyperloom.pipeline import work as working
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.commits import heartbeat
+from hyperloom.pipeline.commits.units import Output, Resources, Stopped, Unit
 from hyperloom.pipeline.config import StepName, placement
-from hyperloom.pipeline.ending import Ending
 from hyperloom.pipeline.errors import Cancelled, Ended, HungUp, Interrupted
-from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.host.ending import Ending
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root import claims, events
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import cancelling, pool, runner, turns
+from hyperloom.pipeline.running import work as working
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Resources, Stopped, Unit
 from tests.unit.threaded import Threaded
 
 MEETING = threading.Barrier(3)
@@ -135,7 +139,7 @@ def slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Threaded]]:
         made.append(Threaded(storage, cpus=3))
         return made[-1]
 
-    monkeypatch.setattr("hyperloom.pipeline.executor.Inline", three)
+    monkeypatch.setattr("hyperloom.pipeline.workers.executor.Inline", three)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
     MEETING.reset()
     TOLD.clear()
@@ -199,7 +203,7 @@ def test_a_step_gets_slots_while_an_earlier_one_has_work_for_all(tmp_path: Path)
 
 
 def test_no_step_waits_without_end_for_the_only_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hyperloom.pipeline.executor.Inline", lambda storage: Threaded(storage, cpus=1))
+    monkeypatch.setattr("hyperloom.pipeline.workers.executor.Inline", lambda storage: Threaded(storage, cpus=1))
     clock = Clock()
     monkeypatch.setattr(f"{__name__}.CLOCK", clock)
     for module in (turns, working, pool):

@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cli, recipe, runner, spending
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.commits.retry import Attempts, Tally
+from hyperloom.pipeline.commits.units import Record, Resources, Unit
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.events import Events
 from hyperloom.pipeline.exits import AGAIN, Exit
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.retry import Attempts, Tally
-from hyperloom.pipeline.spending import CostBudget, OverBudget, Spending, StepRate
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Record, Resources, Unit
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.planning import spending
+from hyperloom.pipeline.planning.spending import OverBudget, Spending, StepRate
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.recipes.budget import CostBudget
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from tests import toy
 
 

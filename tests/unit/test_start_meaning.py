@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.meaning import translation
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.model import MultiTask

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import cli, recipe
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.exits import Exit
+from hyperloom.pipeline.recipes import recipe
 from hyperloom.stages.ingest.parts import part_of
 from hyperloom.stages.starter import named
 from hyperloom.stages.starter.questions import MOST, Questions

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline import cli
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.ingest.parts import field_of, owner, part_of
 from hyperloom.stages.starter.fields import TableField, look
 from hyperloom.stages.starter.outputs import NetworkOutputs, guess

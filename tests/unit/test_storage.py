@@ -11,7 +11,7 @@ import uuid
 import pytest
 
 from hyperloom.pipeline.errors import StorageError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -81,7 +81,7 @@ def test_an_unknown_protocol() -> None:
 def test_a_writer_that_dies_leaves_nothing_to_read(tmp_path) -> None:
     """Killed at random points of writing a big file over and over: a reader sees whole files only."""
     code = (
-        "import sys; from hyperloom.pipeline.storage import Storage; s = Storage(sys.argv[1]); i = 0\n"
+        "import sys; from hyperloom.pipeline.root.storage import Storage; s = Storage(sys.argv[1]); i = 0\n"
         "print('ready', flush=True)\n"
         "while True: s.write('big', bytes([i % 251]) * 4_000_000); i += 1"
     )

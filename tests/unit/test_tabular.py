@@ -17,12 +17,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline.digests import Digests
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
-from hyperloom.pipeline.manifest import Manifest
 from hyperloom.pipeline.plugins import load
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.table import read_table, write_table
 from tests.unit import inline

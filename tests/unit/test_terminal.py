@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cli, proxies, terminal, whereabouts
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.exits import Exit
+from hyperloom.pipeline.host import proxies, terminal, whereabouts
 
 FULL = Path("/dev/full")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from hyperloom.pipeline import recipe
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
-from hyperloom.pipeline.plan import check
+from hyperloom.pipeline.planning.plan import check
+from hyperloom.pipeline.recipes import recipe
 from hyperloom.stages.modality.token_files import FileTokenizer
 from tests.unit import inline
 

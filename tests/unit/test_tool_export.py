@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.data.annotations import categories
 from hyperloom.stages.data.export import ExportLayout, export
 from hyperloom.stages.data.reader import SampleReader

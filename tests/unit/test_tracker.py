@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import cli, process
-from hyperloom.pipeline import events as log
-from hyperloom.pipeline.events import Events, pending, tracked
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.exits import Exit
-from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.host import process
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.root import events as log
+from hyperloom.pipeline.root.events import Events, pending, tracked
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.secrets import blot
-from hyperloom.pipeline.storage import Storage
 from hyperloom.pipeline.tracking import process as tracking_process
 from hyperloom.pipeline.tracking import replay
 from hyperloom.pipeline.tracking import tracker as tracking

@@ -15,15 +15,19 @@ from typing import Any
 
 import pytest
 
-from hyperloom.pipeline import claims as claiming
-from hyperloom.pipeline import cli, execution, process, recipe, runner, status, unit_claims
-from hyperloom.pipeline.claims import Claims
+from hyperloom.pipeline import cli
+from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.config import StepName, placement
 from hyperloom.pipeline.errors import ClaimError
-from hyperloom.pipeline.progress import Progress
+from hyperloom.pipeline.host import process
+from hyperloom.pipeline.inspection import status
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root import claims as claiming
+from hyperloom.pipeline.root.claims import Claims
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import execution, runner, unit_claims
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Output, Resources, Unit
 from tests.unit.threaded import Threaded
 
 CALLS: list[tuple[str, str]] = []
@@ -80,7 +84,7 @@ def drivers(count: int) -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("hyperloom.pipeline.executor.Inline", lambda storage: Threaded(storage, cpus=2))
+    monkeypatch.setattr("hyperloom.pipeline.workers.executor.Inline", lambda storage: Threaded(storage, cpus=2))
     for module in (claiming, execution):
         monkeypatch.setattr(module, "LOOK", 0.02)
     monkeypatch.setattr(unit_claims, "LOOK_SECONDS", 0.02)
@@ -173,7 +177,7 @@ def test_units_of_a_driver_that_went_silent_are_taken_over(tmp_path: Path, monke
 
 def test_what_another_driver_has_in_hand_comes_as_it_commits_it(tmp_path: Path) -> None:
     """The other has the first two units, does one, and gives the other back."""
-    from hyperloom.pipeline import units
+    from hyperloom.pipeline.commits import units
 
     storage = Storage(str(tmp_path))
     with Claims(storage, "other") as other, drivers(1) as threads:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.consensus.mean import Mean
 from hyperloom.stages.consensus.median import Median
 from hyperloom.stages.evaluate import verdict

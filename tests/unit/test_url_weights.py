@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from hyperloom.pipeline import plugins
-from hyperloom.pipeline.digests import Digests
 from hyperloom.pipeline.errors import SourceError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.digests import Digests
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.hub import download
 
 WEIGHTS = bytes(range(256)) * 40

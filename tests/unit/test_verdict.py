@@ -9,10 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
-from hyperloom.pipeline import events, recipe
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.pipeline.plan import check
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.planning.plan import check
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.verdict.bootstrap import Arm, bootstrap

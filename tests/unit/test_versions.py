@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperloom.pipeline import cli, recipe, runner
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError, Superseded
-from hyperloom.pipeline.manifest import Manifest
-from hyperloom.pipeline.pointer import Version
-from hyperloom.pipeline.progress import Progress
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.output.progress import Progress
+from hyperloom.pipeline.recipes import recipe
+from hyperloom.pipeline.root.pointer import Version
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.running import runner
 from hyperloom.stages.data.difference import difference
 from hyperloom.stages.data.tags import Tag, TagBook
 from hyperloom.stages.shard.stage import Shard

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from hyperloom.pipeline import cli, events, inventory, manifest, sealed, verify
+from hyperloom.pipeline import cli
 from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.commits import manifest
 from hyperloom.pipeline.errors import HyperloomError, Torn
-from hyperloom.pipeline.events import Events
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.inspection import verify
+from hyperloom.pipeline.root import events, inventory, sealed
+from hyperloom.pipeline.root.events import Events
+from hyperloom.pipeline.root.storage import Storage
 from tests import toy
 
 DOCUMENT = {"rows": 12, "where": "here"}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperloom.pipeline import events as event_log
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root import events as event_log
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.shard.statistics import ColumnCounter, merged
 from hyperloom.stages.train.stage import Train

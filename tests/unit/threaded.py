@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
-from hyperloom.pipeline.executor import Host, Job, Outcome
-from hyperloom.pipeline.storage import Storage
-from hyperloom.pipeline.units import Resources, Worker
+from hyperloom.pipeline.commits.units import Resources, Worker
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.pipeline.workers.executor import Host, Job, Outcome
 
 
 class Threaded:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.expert import Batch, Expert, Function
 
 

@@ -24,7 +24,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.plugins import of, parse
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.hub.download import DIGEST, remote, unpacked
@@ -33,7 +33,7 @@ from hyperloom.stages.label.runtimes.network import library
 from hyperloom.stages.modality.values import fit
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.digests import Digests
+    from hyperloom.pipeline.root.digests import Digests
     from hyperloom.stages.label.hub.loading import Directory
     from hyperloom.stages.label.hub.pins import Pin
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hyperloom.pipeline import sealed
 from hyperloom.pipeline.errors import PluginError, SourceError
+from hyperloom.pipeline.root import sealed
 from hyperloom.stages.label.hub.loading import READ
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.storage import Storage
+    from hyperloom.pipeline.root.storage import Storage
 
 NAME = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"
 COMMIT = re.compile(r"[0-9a-f]{40}")

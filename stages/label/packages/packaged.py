@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from pydantic import Field, model_validator
 
 from hyperloom.pipeline.errors import PluginError, RecipeError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.modality.values import fit

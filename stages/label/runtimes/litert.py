@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hyperloom.pipeline.errors import RecipeError, SourceError
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.decode.activation import ScoreKind
 from hyperloom.stages.label.decode.decoders import tensors_of
 from hyperloom.stages.label.runtimes import litertfile

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import HyperloomError, PluginError, RecipeError, SourceError
 from hyperloom.pipeline.plugins import of
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.label.decode.activation import ScoreKind
 from hyperloom.stages.label.decode.decoders import Decoder, of_tile, shared_out, tensors_of
@@ -31,9 +31,9 @@ from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.modality import Size
 
 if TYPE_CHECKING:
-    from hyperloom.pipeline.check import StepCheck
-    from hyperloom.pipeline.digests import Digests
-    from hyperloom.pipeline.recipe import Where
+    from hyperloom.pipeline.planning.check import StepCheck
+    from hyperloom.pipeline.recipes.recipe import Where
+    from hyperloom.pipeline.root.digests import Digests
 
 
 class Session(Protocol):

@@ -24,7 +24,7 @@ from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.plugins import of
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.services.apis import APIS, Api, Question, in_words

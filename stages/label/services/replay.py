@@ -14,10 +14,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from hyperloom.pipeline import process
 from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint
-from hyperloom.pipeline.storage import Storage
+from hyperloom.pipeline.host import process
+from hyperloom.pipeline.root.storage import Storage
 
 FOLDER = "calls"
 

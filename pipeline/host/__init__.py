@@ -1,0 +1,1 @@
+"""What a process has around it: folders, output, proxies, its end, and whether another process is gone."""

@@ -1,0 +1,1 @@
+"""Before a run: is each step right, is it done, and what will the rest cost."""
