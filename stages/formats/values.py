@@ -36,10 +36,11 @@ def value_of(picture: AnnotatedPicture, modality: Any, size: tuple[int, int], be
         return modality.fit(picture.texts[0]) if picture.texts else None
     if modality.type == "keypoints":
         return _points(picture, modality, size)
-    things = [a for a in picture.annotations if _listed(a.label, modality)]
     if modality.type in ("multilabel", "tags"):
-        names = picture.labels or dict.fromkeys(a.label for a in things)
-        return modality.fit([name for name in names if _listed(name, modality)])
+        names = picture.labels or dict.fromkeys(a.label for a in picture.annotations)
+        foreign = _answers(beside) - {*modality.counted}
+        return modality.fit([n for n in names if n not in foreign and _listed(n, modality)])
+    things = [a for a in picture.annotations if _listed(a.label, modality)]
     if modality.type == "boxes":
         return modality.model_copy(update={"pixels": None}).fit(_boxes(things, size))
     if modality.type == "instances":
@@ -63,11 +64,16 @@ def _label(picture: AnnotatedPicture, modality: Any, beside: Iterable[Any]) -> A
     every = dict.fromkeys(picture.labels)
     labels = [label for label in every if label in modality.counted]  # others may answer other questions
     if every and not labels:
-        elsewhere = {name for other in beside if other.type in LABELLED for name in other.counted}
+        elsewhere = _answers(beside)
         labels = [label for label in every if label not in elsewhere]
     if len(labels) > 1:
         raise ValueError(f"it has the labels {', '.join(labels)}, and one is expected")
     return modality.fit(labels[0]) if labels else None
+
+
+def _answers(beside: Iterable[Any]) -> set[str]:
+    """The labels of a whole picture that answer one of these."""
+    return {name for other in beside if other.type in LABELLED for name in other.counted}
 
 
 def _boxes(things: list[Annotation], size: tuple[int, int]) -> list[dict[str, Any]]:

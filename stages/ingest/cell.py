@@ -20,7 +20,7 @@ from pydantic import field_validator, model_validator
 from hyperloom.pipeline.config import Config, as_tuple, placement
 from hyperloom.stages.ingest.excerpt import Excerpt
 from hyperloom.stages.ingest.numerals import PLAIN, Numerals, hint
-from hyperloom.stages.modality.choice import whole
+from hyperloom.stages.modality.choice import real, whole
 
 CLASS_LABEL = "ClassLabel"
 
@@ -163,4 +163,4 @@ def _fitting(value: Any, how: str) -> Any:
         if number is None:
             raise ValueError("it is no whole number")
         return number
-    return float(value) if how[-1:] in "eEfFgG%" and how else value if how else str(value)
+    return (real(value) if isinstance(value, str) else float(value)) if how[-1:] in "eEfFgG%" and how else value if how else str(value)

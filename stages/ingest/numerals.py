@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from hyperloom.stages.modality.choice import real
+
 EXPONENT = r"(?:[eE][+-]?\d+)?"
 COMMA = re.compile(rf"[+-]?\d+,\d+{EXPONENT}")
 FORMS = {"": "", ".": ".", ",": ",", " ": " \u00a0\u2009\u202f", "'": "'\u2019"}
@@ -46,7 +48,7 @@ class Numerals(NamedTuple):
     def number(self, value: Any) -> float | None:
         """A cell as a number; None where it is none."""
         try:
-            return float(self.one(value) if isinstance(value, str) else value)
+            return real(self.one(value)) if isinstance(value, str) else float(value)
         except (TypeError, ValueError, OverflowError):
             return None
 

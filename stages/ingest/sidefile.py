@@ -23,6 +23,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.root import filelist
 from hyperloom.stages.ingest.rawarray import Frame, channelled, class_ids, matches
 from hyperloom.stages.ingest.rows import Dialect, rows
+from hyperloom.stages.modality.choice import real
 from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.remarks import remark
 
@@ -158,7 +159,7 @@ class SideFile(Config):
         if path.endswith(".csv"):
             row = self._row(path, names) or ("",)
             try:
-                return None if "" in row else np.array([_number(x) for x in row])
+                return None if "" in row else np.array([real(x) for x in row])
             except ValueError as error:
                 comma = "; numbers are written with a point" if any("," in x for x in row) else ""
                 raise ValueError(f"{os.path.basename(path)}: {error}{comma}") from error
@@ -201,12 +202,6 @@ def understood(read: Callable[..., Any], *given: Any) -> Any:
         return read(*given)
     except (TypeError, OverflowError, LookupError, AttributeError) as error:
         raise ValueError(f"it has another form than this column's values ({type(error).__name__}: {error})") from error
-
-
-def _number(text: str) -> float:
-    if "_" in text:
-        raise ValueError(f"{text!r} is no number")
-    return float(text)
 
 
 def fetch(path: str) -> bytes:

@@ -204,6 +204,13 @@ def ids_of(array: Any, names: tuple[str, ...]) -> np.ndarray:
     return pc.fill_null(ids, NAMELESS).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
+def real(text: str) -> float:
+    """A number from its letters. Raises ValueError for what only Python takes for one (`1_000`)."""
+    if "_" in text:
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
+
+
 def whole(value: Any) -> int | None:
     """A whole number of at most 64 bits, or its letters (`3`, ` 3`, `3.0`), as an int; None for anything else."""
     if isinstance(value, str) and "_" in value:

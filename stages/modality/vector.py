@@ -12,7 +12,7 @@ from hyperloom.pipeline.counting import figure
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
-from hyperloom.stages.modality.choice import Category, distinct
+from hyperloom.stages.modality.choice import Category, distinct, real
 from hyperloom.stages.modality.formats import parse
 from hyperloom.stages.modality.geometry import SignedNumbers, mirrored_places
 from hyperloom.stages.modality.prediction import Offered, Taken
@@ -98,7 +98,7 @@ class Vector(SignedNumbers, Modality):
 
     def _array(self, value: Any, kind: str) -> np.ndarray:
         try:
-            value = list(map(_number, re.split(r"[\s,;]+", value.strip()))) if isinstance(value, str) else value
+            value = list(map(real, re.split(r"[\s,;]+", value.strip()))) if isinstance(value, str) else value
             return np.asarray(value, kind).reshape(-1)
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected {self.length} numbers, got {value!r}") from error
@@ -181,10 +181,3 @@ class Embedding(Vector):
     def taken(self, offered: Offered) -> Taken | None:
         """The features of a whole sample, where it is as long."""
         return Taken("pooled") if self.length == offered.pooled else None
-
-
-def _number(text: str) -> float:
-    """Raises ValueError for what only Python takes for a number (`1_000`)."""
-    if "_" in text:
-        raise ValueError(f"{text!r} is no number")
-    return float(text)

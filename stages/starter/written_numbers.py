@@ -16,6 +16,7 @@ from itertools import product
 from hyperloom.stages.ingest.cell import Cell
 from hyperloom.stages.ingest.numerals import FORMS, PLAIN, Numerals
 from hyperloom.stages.ingest.thousands import MarkedNumbers
+from hyperloom.stages.modality.choice import real
 from hyperloom.stages.starter.blanks import WORDS
 
 COMMAS = Numerals(",")
@@ -41,7 +42,7 @@ def numerals_of(columns: Mapping[str, Sequence[str]], separator: str) -> Numeral
 def numbers(cells: Sequence[str], numerals: Numerals) -> bool:
     """Is each of them a finite number?"""
     try:
-        return all(math.isfinite(float(numerals.plain(c))) for c in cells)
+        return all(math.isfinite(real(numerals.plain(c))) for c in cells)
     except ValueError:
         return False
 

@@ -46,17 +46,23 @@ def checked(stage: Train, step: StepCheck) -> ModelSchema:
         if column in known and task in step.modalities:
             _same(step, ("validate", task), column, task, "validate")
     _validation(stage, step, schemas)
-    if len(data) > 1:
-        try:
-            stage.sampler.check(len(data))
-        except RecipeError as error:
-            step.mistake(("sampler",), str(error))
+    _samplers(stage, step, len(data))
     if not step.mistakes:
         _network(stage, step)
     if not step.mistakes:
         step.later(lambda listed: _rows(stage, step, schemas, listed))
     hidden = tuple(c for c, h in zip(stage.inputs, stage.mask.hidden_inputs(stage.inputs), strict=True) if h)
     return ModelSchema(step.name, stage.inputs, tuple(stage.targets), hidden, members=tuple(stage.family))
+
+
+def _samplers(stage: Train, step: StepCheck, sets: int) -> None:
+    """Each mixes so many data sets."""
+    own = [(("phases", i, "sampler"), phase.sampler) for i, phase in enumerate(stage.phases) if phase.sampler]
+    for where, sampler in [(("sampler",), stage.sampler), *own] if sets > 1 else ():
+        try:
+            sampler.check(sets)
+        except RecipeError as error:
+            step.mistake(where, str(error))
 
 
 def _hints(stage: Train, step: StepCheck, offered: Offer) -> None:

@@ -174,6 +174,21 @@ def test_labels_that_answer_other_questions_are_no_answer(labels: list[str], wea
         value_of(AnnotatedPicture("a", 8, 4, labels=["fog", "mist"]), known["kind"], (4, 8), known.values())
 
 
+def test_of_labels_that_answer_other_questions_nothing_is_said() -> None:
+    known = inline.modalities(
+        weather={"type": "category", "classes": ["sun", "rain"]},
+        road={"type": "multilabel", "classes": ["wet", "dark"]},
+        words={"type": "tags", "tags": ["sun", "wet"], "length": 3},
+    )
+    picture = AnnotatedPicture("a", 8, 4, labels=["sun", "wet", "fog"])
+    picture.annotations.append(Annotation("car", 1, box=(1, 1, 2, 2)))  # no answer where there are labels
+    with remarks.collected() as counts:
+        assert value_of(picture, known["road"], (4, 8), known.values()).tolist() == [1, 0]
+        assert value_of(picture, known["words"], (4, 8), known.values()).tolist() == [0, 1, -1]
+    kinds = ("multilabel", "tags")
+    assert sorted(counts) == [f"annotations of 'fog', which is no class of {k} here, are left out" for k in kinds]
+
+
 @pytest.mark.parametrize("order", [("things", "semantic"), ("semantic", "things")])
 def test_things_lie_before_the_map_in_cvat(order: tuple[str, str]) -> None:
     """All had the order 0, and with the map last its road lay over the car."""

@@ -278,6 +278,12 @@ def test_a_mistake_in_the_demo_is_said_with_its_line(tmp_path: Path, old: str, n
             "sampler:",
             "the sampler has 3 shares for 2 data sets",
         ),
+        (
+            "data: shards\n    in",
+            "data: [shards, again]\n    phases:\n    - {share: 1, sampler: {type: shares, shares: [1, 2, 3]}}\n    in",
+            "- {share: 1, sampler:",
+            "the sampler has 3 shares for 2 data sets",
+        ),
         ("models: [net]", "models: [votes]", "models: [v", "'votes' gives samples"),
         ("models: [net]", "temporal: {image: rgb@camra}", "temporal:", "have no image rgb@camra"),
         ("truth: {depth: depth@truth}", "columns: [depth@motion]", "columns: [d", "no column 'depth@motion'"),

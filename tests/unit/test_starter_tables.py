@@ -13,6 +13,7 @@ import pytest
 
 from hyperloom.pipeline import cli
 from hyperloom.pipeline.root.storage import Storage
+from hyperloom.stages.ingest.numerals import PLAIN
 from hyperloom.stages.ingest.parts import field_of, owner, part_of
 from hyperloom.stages.starter.fields import TableField, look
 from hyperloom.stages.starter.outputs import NetworkOutputs, guess
@@ -419,6 +420,16 @@ def test_marks_of_thousands_are_seen_in_all_cells(
     if not marks:
         expected = [float(str(price(i))) for i in (0, 100, 199)]
     assert [prices[i][0] for i in (0, 100, 199)] == pytest.approx(expected)
+
+
+def test_what_only_python_takes_for_numbers_is_none(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """`1_000` made a field of numbers, each of whose samples was then in quarantine."""
+    rows = [f"r{i},{i + 1}_000,{i + 1},{'ab'[i % 2]}" for i in range(200)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,code,size,label", *rows]) + "\n")
+    code, text = init(str(tmp_path))
+    made = written(tmp_path)
+    assert code == 0 and made.steps["teacher"].inputs == ("size@table",), text
+    assert PLAIN.number("1_000") is None and PLAIN.number("1000") == 1000
 
 
 def test_codes_and_numbers_of_json_have_no_marks(tmp_path: Path, init: Init) -> None:  # noqa: F811
