@@ -81,6 +81,8 @@ class ListedFiles:
 
     def __init__(self, target: Storage, fields: Mapping[str, PortableField], layout: str):
         self._target, self._fields, self._layout, self._files = target, fields, layout, Counter[str]()
+        self._blank = {c: {"": False, None: False} for c in fields}
+        """Of each column: has it had empty texts, and missing values?"""
         files = [c for c, field in fields.items() if field.is_file]
         kinds = {c: fields[c].feature["_type"] for c in files}  # `datasets` takes all `_file_name`s for one kind
         self._named = {c: f"{fields[c].name}_{'file_name' if kinds[c] == kinds[files[0]] else 'path'}" for c in files}
@@ -102,6 +104,8 @@ class ListedFiles:
     def add(self, key: str, group: str, cells: Mapping[str, Any]) -> None:
         row: dict[str, Any] = {KEY: key, GROUP: group}
         for column, cell in cells.items():
+            if cell is None or (isinstance(cell, str) and not cell):
+                self._blank[column][cell] = True
             row[self._named.get(column, self._fields[column].name)] = self._kept(column, key, cell)
         if self._timed:
             row["duration"] = _seconds(cells[self._timed])
@@ -126,6 +130,11 @@ class ListedFiles:
 
     def source(self) -> dict[str, Any]:
         columns: dict[str, Any] = {c: field.name for c, field in self._fields.items()}
+        for column, blank in self._blank.items():
+            if blank[""] and self._layout == "csv" and blank[None]:
+                remark(f"{column} has empty texts and missing values, which CSV does not tell apart: both are missing")
+            elif blank[""]:
+                columns[column] = {"field": self._fields[column].name, "empty": True}
         columns |= {c: {"file": name} for c, name in self._named.items()}
         return {"type": "table", "path": self._target.full(self._name), "key": KEY, "group": GROUP, "columns": columns}
 

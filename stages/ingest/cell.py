@@ -3,6 +3,7 @@
     digit@truth: digit                                            the cells of a field are the values
     digit@truth: {field: digit, names: [zero, one, two]}          they count classes in this order, from 0
     age@table:   {field: age, missing: ["-1", NA]}                in this column these mean that there is no value
+    note@table:  {field: note, empty: true}                       a text may be empty, and is a value then
     sound@mic:   {file: audio_filepath, start: offset, duration: duration}      they name files, of which a part counts
     clip@camera: {file: "{youtube_id}_{time_start:06d}_{time_end:06d}.mp4"}     a file's name is made of several
 
@@ -43,6 +44,8 @@ class Cell(Config):
 
     missing: tuple[str, ...] | None = None
     """Which cells of this column mean that there is no value, in place of those that the source says."""
+    empty: bool = False
+    """Is an empty text a value? JSON lines and Parquet tell it from none (null); in CSV every empty cell is one."""
 
     _list = field_validator("names", "missing", mode="before")(as_tuple)
 
@@ -54,6 +57,8 @@ class Cell(Config):
             raise ValueError("start, end and duration are of a file: give file")
         if self.end and self.duration:
             raise ValueError("give either end or duration")
+        if self.empty and not self.field:
+            raise ValueError("empty is of a text in a field: give field")
         if self.names and not self.field:
             raise ValueError("names are those of numbers in a field: give field")
         try:
@@ -75,7 +80,7 @@ class Cell(Config):
 
     def meaning(self) -> dict[str, Any]:
         """What bears meaning besides the field that is read."""
-        return {n: v for n in ("start", "end", "duration", "names") if (v := getattr(self, n))}
+        return {n: v for n in ("start", "end", "duration", "names", "empty") if (v := getattr(self, n))}
 
     def name(self, row: Mapping[str, Any], missing: tuple[str, ...]) -> str:
         """The file that a row names; empty where it names none. Raises ValueError where a name cannot be made."""
@@ -163,4 +168,6 @@ def _fitting(value: Any, how: str) -> Any:
         if number is None:
             raise ValueError("it is no whole number")
         return number
-    return (real(value) if isinstance(value, str) else float(value)) if how[-1:] in "eEfFgG%" and how else value if how else str(value)
+    if how[-1:] in "eEfFgG%" and how:
+        return real(value) if isinstance(value, str) else float(value)
+    return value if how else str(value)

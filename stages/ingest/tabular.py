@@ -33,6 +33,7 @@ from hyperloom.stages.ingest.rowstore import TableRow, TableRows
 from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, stem
 from hyperloom.stages.ingest.thousands import MarkedNumbers
+from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.root.digests import Digests, FileDigest
@@ -269,6 +270,8 @@ class Table(Source):
                 raise ValueError(f"the row has no {cell.field!r}, but {other!r}")
             if self._absent(cell, value):
                 return None
+            if value == "" and modality.textual:
+                return modality.fit(value) if cell.empty else _nothing_said(cell.field, item.path)
             if (modality.counted or modality.textual) and value != "":
                 value = named(Declared(item.path, item.sides[""]).feature(cell), value)
             return self._cell(value, item.key, modality)
@@ -310,6 +313,12 @@ class Table(Source):
             return understood(modality.fit, modality.cell(value))
         except ValueError as error:
             raise ValueError(f"{error}{hint(value)}") from error
+
+
+def _nothing_said(field: str, table: str) -> None:
+    """No value, of an empty text; said where a table could have said null."""
+    if not table.lower().endswith((".csv", ".tsv", ".txt", ".lst")):
+        remark(f"empty texts of {field!r} count as missing (if they are values: empty: true on the column)")
 
 
 def _same_but_case(name: str, row: TableRow) -> str:

@@ -16,6 +16,7 @@ from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.pipeline.plugins import load
 from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.root.storage import Storage
+from hyperloom.stages import remarks
 from hyperloom.stages.data import collection_files
 from hyperloom.stages.data.export import ExportLayout, export
 from hyperloom.stages.data.reader import SampleReader
@@ -105,6 +106,43 @@ def test_a_list_and_its_files_come_back(tmp_path: Path, layout: ExportLayout) ->
     assert list(got) == ["a b/000", "a b/001", "c/000", "c/001"]
     for row, (_, values) in zip(rows, got.values(), strict=True):
         assert [c for c in COLUMNS if not same(row[c], values[c])] == []
+
+
+@pytest.mark.parametrize("layout", ["csv", "jsonl", "webdataset"])
+@pytest.mark.parametrize("holes", [False, True])
+def test_an_empty_text_is_no_missing_one(tmp_path: Path, layout: ExportLayout, holes: bool) -> None:
+    """Both came back as missing. CSV holds only one of them."""
+    texts = ["", "a", *([None] if holes else [])]
+    storage = Storage(str(tmp_path / "root"))
+    rows = [{"text@truth": None if t is None else KNOWN["text"].fit(t), "count@truth": np.array([i], np.float32)}
+            for i, t in enumerate(texts)]  # fmt: skip
+    frames = inline.ingested(storage, KNOWN, {"g": rows})
+    reader = SampleReader(storage, "frames", frames, [frames], ("text@truth", "count@truth"))
+    with remarks.collected() as counts:
+        export(reader, KNOWN, Storage(str(tmp_path / "out")), layout)
+    _, got = back(tmp_path)
+    came = [None if (v := values["text@truth"]) is None else KNOWN["text"].words(v) for _, values in got.values()]
+    lost = layout == "csv" and holes
+    assert came == ([None, *texts[1:]] if lost else texts)
+    assert [text for text in counts if "does not tell apart" in text] == list(counts) and bool(counts) == lost
+
+
+def test_an_empty_text_that_counts_as_missing_is_said(tmp_path: Path) -> None:
+    """Of a data set of Hugging Face, too, it is a value where its column says so."""
+    storage = Storage(str(tmp_path / "root"))
+    rows = [{"text@truth": None if t is None else KNOWN["text"].fit(t)} for t in ("", "a", None)]
+    frames = inline.ingested(storage, KNOWN, {"g": rows})
+    export(SampleReader(storage, "frames", frames, [frames], ("text@truth",)), KNOWN, Storage(str(tmp_path / "out")),
+           "huggingface")  # fmt: skip
+    for cell, texts, spoken in (("text", [None, "a", None], 1), ({"field": "text", "empty": True}, ["", "a", None], 0)):
+        source = {"type": "table", "path": str(tmp_path / "out/*.parquet"), "key": "key", "columns": {"text@t": cell}}
+        stage = load("stage", "ingest").model_validate({"stage": "ingest", "source": source})
+        step = inline.step(stage, storage, KNOWN)
+        step.fingerprint = fingerprint([step.fingerprint, stage.facts(Digests(storage))])
+        made = inline.finish(step)
+        (record,) = made.records
+        assert read_table(storage, record.file.path)["text@t"].to_pylist() == texts
+        assert sum("empty: true" in text for text in Ingested.from_manifest(made).remarks) == spoken
 
 
 def test_tars_come_back_with_their_groups(tmp_path: Path) -> None:
