@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hyperloom.pipeline.commands import arguments, opening
@@ -36,7 +37,8 @@ def _change(given: Any) -> int:
     from hyperloom.pipeline.scheduling import change
     from hyperloom.pipeline.scheduling.journal import Journal
 
-    text = change.change(Journal(storage, loaded.recipe.name), given.kind, datetime.now(UTC), given.why)
+    path = os.path.abspath(loaded.path)
+    text = change.change(Journal(storage, loaded.recipe.name), given.kind, datetime.now(UTC), given.why, path)
     print(text)
     given.answer = {"text": text}
     if given.kind in ("add", "resume"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -26,7 +27,7 @@ def add(commands: Any) -> None:
     )
     sub.add_argument("--no-mlflow", action="store_true", help="leave MLflow for a later run to catch up with")
     opening.add_wait(sub)
-    sub.set_defaults(command=_tick, long=True)
+    sub.set_defaults(command=_tick, long=True, sharing=set())
 
 
 def _tick(given: Any) -> int:
@@ -73,8 +74,13 @@ def _go(given: Any, recipe: str) -> Any:
     from hyperloom.pipeline.scheduling.tick import Tick
 
     now = given.at or datetime.now(UTC)
-    if given.add and Journal(storage, loaded.recipe.name).standing() is None:
-        change.change(Journal(storage, loaded.recipe.name), "add", now - loaded.recipe.schedule.grace)
+    journal, path = Journal(storage, loaded.recipe.name), os.path.abspath(loaded.path)
+    standing = journal.standing()
+    if given.add and standing is None:
+        change.change(journal, "add", now - loaded.recipe.schedule.grace, recipe=path)
+    elif given.add and standing and (words := change.other(standing, path)) and recipe not in given.sharing:
+        given.sharing.add(recipe)
+        print(f"{recipe}: {words}", flush=True)
     start, hand_over = _starter(given, loaded, str(storage)), _handing(given, loaded, str(storage))
     return Tick(loaded, storage, now, start, hand_over, print, _shown(given, loaded, storage)).go(given.slot)
 

@@ -14,8 +14,10 @@ ROUNDS = 100
 STATUS = {"add": "active", "pause": "paused", "resume": "active", "remove": "removed"}
 
 
-def change(journal: Journal, kind: str, now: datetime, why: str = "") -> str:
+def change(journal: Journal, kind: str, now: datetime, why: str = "", recipe: str = "") -> str:
     """Apply `kind`; a sentence that says what holds now. Where the schedule begins (anew), slots up to `now` are over.
+    A schedule is known by the recipe's name alone, so that a recipe may be changed and moved; the path `recipe` of the
+    one that added it is noted, and said to another one.
     Raises HyperloomError where there is nothing to change."""
     for _ in range(ROUNDS):
         standing = journal.standing()
@@ -24,10 +26,23 @@ def change(journal: Journal, kind: str, now: datetime, why: str = "") -> str:
         if kind != "add" and (standing is None or standing.status == "removed"):
             raise HyperloomError(f"there is no schedule {journal.name!r} here. Next: hyperloom schedule add")
         if standing is not None and standing.status == STATUS[kind] and kind != "resume":
-            return f"the schedule {journal.name!r} was {standing.status} already"
-        if journal.append(standing, _after(standing, kind, text(now)), kind, why=why) is not None:
+            words = other(standing, recipe) if kind == "add" else ""
+            return f"the schedule {journal.name!r} was {standing.status} already{words and f': {words}'}"
+        after = _after(standing, kind, text(now))
+        after = replace(after, recipe=recipe) if kind == "add" else after
+        if journal.append(standing, after, kind, why=why) is not None:
             return f"the schedule {journal.name!r} is {STATUS[kind]}"
     raise HyperloomError(f"the schedule {journal.name!r} changes faster than it can be read. Next: try again")
+
+
+def other(standing: Standing, recipe: str) -> str:
+    """What is to be said to a recipe whose schedule another one has added under the same name; else empty."""
+    if not recipe or standing.recipe in ("", recipe):
+        return ""
+    return (
+        f"the schedule was added by {standing.recipe}. Where that is another recipe than {recipe}, the two share its "
+        "slots, and one of them would not run. Next: another `name` in one of them"
+    )
 
 
 def _after(standing: Standing | None, kind: str, now: str) -> Standing:

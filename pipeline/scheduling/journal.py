@@ -59,6 +59,8 @@ class Standing:
     open: DueSlot | None = None
     number: int = 0
     """Of the entry after which this holds."""
+    recipe: str = ""
+    """The path of the recipe that added it."""
 
 
 @dataclass(frozen=True)

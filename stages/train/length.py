@@ -18,15 +18,17 @@ Imports no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.stages.results import Shards
 from hyperloom.stages.train.optimizers import Optimizer
 from hyperloom.stages.train.phases import total
 from hyperloom.stages.train.schedules import CosineSchedule, Schedule
 
 if TYPE_CHECKING:
+    from hyperloom.pipeline.commits.manifest import Manifest
     from hyperloom.stages.train.stage import Train
 
 COOLING = 0.25
@@ -143,6 +145,26 @@ def effort(stage: Train, samples: int) -> float:
     """Updates of all seeds, where so many samples teach; 0 where only the run tells."""
     updates = stage.updates or total(stage.phases) or updates_of(stage.epochs or 0.0, samples, stage.batch)
     return float(updates * stage.seeds)
+
+
+def learned(only: str, inputs: Mapping[str, Manifest]) -> int:
+    """The rows of the training split, of which an epoch is one pass; with `only` those where it is above 0."""
+    sets = [(m, shards) for m in inputs.values() if (shards := Shards.of(m)) is not None]
+    return sum(_chosen(only, m, shards) if only in shards.schema else shards.rows("train") for m, shards in sets)
+
+
+def _chosen(column: str, manifest: Manifest, shards: Shards) -> int:
+    """Training rows where a column of one number is above 0, by what the shards noted of its samples."""
+    import numpy as np
+
+    from hyperloom.pipeline import plugins
+    from hyperloom.stages.shard.summaries import codes
+
+    kind = plugins.parse("modality", {k: v for k, v in shards.schema[column].items() if k != "modality"})
+    zero = int(codes(kind, np.zeros(1, np.float32))[0])
+    places = zip(manifest.records, shards.shards, strict=True)
+    noted = [r.meta["statistics"][column].get("samples", {}) for r, shard in places if shard.split == "train"]
+    return sum(n for one in noted for code, n in zip(one.get("codes", ()), one.get("counts", ())) if code > zero)
 
 
 def updates_of(epochs: float, rows: int, batch: int) -> int:

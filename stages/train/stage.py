@@ -35,7 +35,7 @@ from hyperloom.stages.balance.balancers import Static
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.network.masks import NoMask
 from hyperloom.stages.objective.base import Chosen
-from hyperloom.stages.results import Shards, Trained
+from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 from hyperloom.stages.shard.mixture import Temperature
 from hyperloom.stages.train import coherence, length, revision
@@ -222,8 +222,7 @@ class Train(Stage):
     repeats: ClassVar[Any] = property(length.repeats)
 
     def learned(self, inputs: Mapping[str, Manifest]) -> int:
-        """The rows of the training split, of which an epoch is one pass."""
-        return sum(shards.rows("train") for m in inputs.values() if (shards := Shards.of(m)) is not None)
+        return length.learned(self.only, inputs)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
         facts = self.model.start.facts(digests) if self.model.start else {}

@@ -20,8 +20,10 @@ from hyperloom.pipeline.recipes.budget import CostBudget
 from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.running import runner
+from hyperloom.stages.results import Shards
 from hyperloom.stages.starter.pilot import UPDATES, Pilot, pilot
 from hyperloom.stages.starter.sample import chosen
+from hyperloom.stages.table import read_table
 
 cv2 = pytest.importorskip("cv2")
 TEXT = """
@@ -255,6 +257,38 @@ def test_epochs_are_forecast_over_the_samples_that_teach(world: World) -> None:
     assert seconds() == pytest.approx(10 + 120 * 80 * (share // 8) / UPDATES * 8 / rate.portion)
     assert world.run(_without(loaded, "teacher")).ok
     assert seconds() == pytest.approx(10 + 120 * 80 * (36 // 8) / UPDATES * 8 / rate.portion)
+
+
+@pytest.mark.parametrize("range_", ["", ", range: [0, 1]", ", range: [-2, 2]"])
+def test_epochs_are_forecast_over_the_samples_that_only_chooses(world: World, range_: str) -> None:
+    """Of 36 in the training split it chooses every fifth, 8; an epoch was forecast as one of 36."""
+    for i, path in enumerate(sorted((world.folder / "in").glob("*/*.png"))):
+        number = {0: "1", 1: "0", 2: "-0.5" if "-2" in range_ else "0"}.get(i % 5, "")
+        text = world.folder / "labels" / path.parent.name / f"{path.stem}.txt"
+        text.parent.mkdir(parents=True, exist_ok=True)
+        if number:
+            text.write_text(number)
+    train = "stage: train, data: shards, in: rgb@camera, targets: {edges: edges@gradient}, batch: 4"
+    loaded = world.load(f"  teacher: {{{train}, epochs: 80, only: pick@truth}}\n  other: {{{train}, epochs: 80}}")
+    side = f'semantic@truth: "{world.folder}/labels/{{key}}.png"'
+    text = loaded.text.replace(side, f'{side}, pick@truth: "{world.folder}/labels/{{key}}.txt"')
+    text = text.replace("  semantic: {", f"  pick: {{type: scalar{range_}}}\n  semantic: {{")
+    loaded = recipe.parse(text, "mine.yaml")
+    short = _without(_without(loaded, "teacher"), "other")
+    assert world.run(short).ok
+    steps = {s.name: s for s in world.plan(loaded)}
+    inputs = {"shards": steps["shards"].manifest}
+    table = _table(world, inputs["shards"])
+    picked = sum(v is not None and v > 0 for v in table)
+    assert (len(table), steps["other"].stage.learned(inputs)) == (36, 36)
+    assert (picked, steps["teacher"].stage.learned(inputs)) == (8, 8)
+
+
+def _table(world: World, shards: Any) -> list[Any]:
+    """The values of pick@truth in the training split."""
+    splits = [s.split for s in Shards.from_manifest(shards).shards]
+    files = [r.file.path for r, split in zip(shards.records, splits, strict=True) if split == "train"]
+    return [v for path in files for v in read_table(world.storage, path)["pick@truth"].to_pylist()]
 
 
 def _without(loaded: recipe.RecipeFile, name: str) -> recipe.RecipeFile:

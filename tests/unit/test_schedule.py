@@ -475,6 +475,24 @@ def test_the_commands_change_and_show_a_schedule(night: Night, command: Any) -> 
     assert "one clock is wrong" in command("tick", "--at", "2026-03-02T03:10:00Z")[1]
 
 
+def test_two_recipes_of_one_name_share_a_schedule_and_the_second_is_told(
+    night: Night, command: Any, capsys: Any
+) -> None:
+    """What the first had run was settled for the second, whose run never came."""
+    first, second = night.folder / "toy.yaml", night.folder / "other.yaml"
+    second.write_text(first.read_text())
+    assert command("schedule", "remove")[0] == 0 and "is active" in command("schedule", "add")[1]
+    assert "was active already\n" in command("schedule", "add")[1]
+    assert cli.main(["schedule", "add", str(second)]) == 0
+    text = capsys.readouterr().out
+    words = f"the schedule was added by {first}. Where that is another recipe than {second}, the two share"
+    assert f"was active already: {words}" in text
+    moment = ("--at", timetable.text(START + timedelta(hours=1)))
+    assert words not in command("tick", "--add", *moment)[1]
+    cli.main(["tick", "--add", *moment, str(second)])
+    assert f"{second}: {words}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
