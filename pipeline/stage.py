@@ -174,7 +174,9 @@ class StepRun:
     def identity(self, stage: Stage) -> str:
         """The fingerprint that this step would have with another configuration, and all else alike."""
         config = payload(stage, lambda name: self.inputs[name].fingerprint)
-        return fingerprint({**self.meaning, "config": config})
+        meaning = {key: value for key, value in self.meaning.items() if key != "revised"}
+        revised = stage.revised_for(self.modalities)
+        return fingerprint({**meaning, "config": config, **({"revised": revised} if revised else {})})
 
     def write(self, name: str, data: bytes) -> File:
         """Store a file of the step itself (weights, a picture) and enter it in the manifest."""

@@ -106,7 +106,8 @@ class ModelSchema(Schema):
 class ReportSchema(Schema):
     """`models`: name -> identity of the model; `members`: name -> which of a family it is; `judged`: modalities of the
     truth; `subjects`: everybody's name; `experts`: modalities that an expert tells. None where nobody knows it.
-    `slices`: by column the values that parts of the samples have, None where only the data tell."""
+    `slices`: by column the values that parts of the samples have, None where only the data tell. `several`: models of
+    which several answers were asked and pooled."""
 
     noun: ClassVar[str] = "a report (evaluate)"
 
@@ -116,6 +117,7 @@ class ReportSchema(Schema):
     subjects: frozenset[str] | None = None
     experts: frozenset[str] | None = None
     slices: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
+    several: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,8 @@ def schema_of(manifest: Manifest) -> Schema | None:
     if report := Judged.of(manifest):
         judged, subjects = frozenset(report.truth) or None, frozenset([*report.figures, *(report.seeds or {})]) or None
         experts = frozenset(m for m, best in report.best_expert.items() if best) if report.best_expert else None
-        return ReportSchema(report.models, report.members or {}, judged, subjects, experts)
+        several = frozenset(name for name, cost in report.costs.items() if cost.get("members", 1) > 1)
+        return ReportSchema(report.models, report.members or {}, judged, subjects, experts, several=several)
     return None
 
 

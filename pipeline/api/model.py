@@ -119,6 +119,9 @@ class ReleasedModel(Model):
                 raise RecipeError(f"the release takes {self.inputs[0]} alone, not {', '.join(inputs) or 'nothing'}")
             given = inputs[self.inputs[0]]
         if isinstance(given, ColumnArray):
+            if given.missing:
+                what = f"{given.missing} of {len(given)} samples have no {given.name}"
+                raise RecipeError(f"{what}, and a release answers pictures alone. Next: .present() of the column")
             given = given.values
         answers: dict[str, np.ndarray] = self._student.predict(given)  # ids of pixels, else what the network gives
         return {name: self._tasks[name].answer(v) if v.dtype.kind == "f" else v for name, v in answers.items()}

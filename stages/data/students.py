@@ -95,5 +95,5 @@ def _students(steps: list[PlannedStep]) -> Iterable[tuple[str, list[File], str, 
         files = [file for file in step.manifest.all_files() if file.path in paths] if step.manifest else []
         name = str(getattr(step.stage, "model", "") or release.subject)
         trained = next((Trained.of(s.manifest) for s in steps if s.name == name and s.manifest), None)
-        if trained is not None and len(trained.columns_in) == 1 and len(files) == len(FILES):
-            yield name, files, trained.columns_in[0], list(trained.tasks)
+        if trained is not None and len(trained.visible) == 1 and len(files) == len(FILES):
+            yield name, files, trained.visible[0], list(trained.tasks)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,60 +46,70 @@ class Exported:
 
 
 class _Positional(nn.Module):
-    """A model that takes its columns one by one and returns `tasks` one by one."""
+    """A model that takes the columns it may see, `parts`, one by one and returns `tasks` one by one."""
 
-    def __init__(self, model: MultiTask, tasks: Sequence[Task]):
+    def __init__(self, model: MultiTask, tasks: Sequence[Task], hidden: Collection[str] = ()):
         super().__init__()
         self.model, self.names = model.eval(), [t.name for t in tasks]
+        self.seen = [i.column not in hidden for i in model.architecture.inputs]
+        inputs = zip(model.architecture.inputs, self.seen, strict=True)
+        self.parts = tuple(part for one, seen in inputs if seen for part in one.parts)
 
     def forward(self, *columns: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        given = {p.column: values for p, values in zip(self.model.architecture.parts, columns, strict=True)}
-        finished = self.model.finish(self.model(given, None, self.names).predictions)
+        given = {p.column: values for p, values in zip(self.parts, columns, strict=True)}
+        visible = None
+        if not all(self.seen):
+            count = columns[0].shape[0]  # len() would be a constant in the graph
+            visible = torch.tensor(self.seen).expand(count, -1)
+            for part in self.model.architecture.parts:
+                nothing = torch.from_numpy(np.zeros((1, *part.modality.shape), part.modality.dtype))
+                given.setdefault(part.column, nothing.expand(count, *part.modality.shape))
+        finished = self.model.finish(self.model(given, visible, self.names).predictions)
         return tuple(finished[name] for name in self.names)
 
 
-def to_onnx(model: MultiTask) -> Exported:
-    """Export `model`, which is trained no further, and compare. Raises StepFailed, naming the tasks, when one cannot be
-    written as ONNX or ONNX Runtime does not give what torch gives."""
-    for part in model.architecture.parts:
+def to_onnx(model: MultiTask, hidden: Collection[str] = ()) -> Exported:
+    """Export `model`, which is trained no further, and compare; it takes no input that is `hidden` from it ever. Raises
+    StepFailed, naming the tasks, when one cannot be written as ONNX or ONNX Runtime does not give what torch gives."""
+    for part in _Positional(model, (), hidden).parts:
         if why := part.processor.not_in_graph:
             raise StepFailed(f"{STUDENT_ONNX} cannot take {part.column}: {why}")
     tasks = model.requires_grad_(False).architecture.tasks  # counting operations follows whatever needs a gradient
     try:
-        data = _written(model, tasks)
-        _compared(model, data, tasks, COMPARED)
+        data = _written(_Positional(model, tasks, hidden))
+        _compared(_Positional(model, tasks, hidden), data, COMPARED)
     except StepFailed:
         raise
     except Exception as error:  # tracing runs any code of heads and encoders, so whatever comes of it is the answer
-        raise StepFailed(_refused(model, error)) from error
-    return Exported(data, _about(model))
+        raise StepFailed(_refused(model, error, hidden)) from error
+    return Exported(data, _about(_Positional(model, tasks, hidden)))
 
 
-def written(model: MultiTask) -> bytes:
+def written(model: MultiTask, hidden: Collection[str] = ()) -> bytes:
     """The ONNX bytes of a model, not compared with it. Raises StepFailed."""
     try:
-        return _written(model, model.architecture.tasks)
+        return _written(_Positional(model, model.architecture.tasks, hidden))
     except Exception as error:
-        raise StepFailed(_refused(model, error)) from error
+        raise StepFailed(_refused(model, error, hidden)) from error
 
 
 def compare(model: MultiTask, data: bytes, samples: int = COMPARED) -> float:
     """The largest difference between ONNX Runtime and torch, as a share of each task's range. Raises StepFailed."""
-    return _compared(model, data, model.architecture.tasks, samples)
+    return _compared(_Positional(model, model.architecture.tasks), data, samples)
 
 
-def _written(model: MultiTask, tasks: Sequence[Task]) -> bytes:
+def _written(network: _Positional) -> bytes:
     """The ONNX bytes of some of a model's tasks. Raises whatever torch does."""
     import onnx
 
-    inputs, outputs = [p.column for p in model.architecture.parts], [t.name for t in tasks]
+    inputs, outputs = [p.column for p in network.parts], network.names
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # Tracing takes a seventh of the time of torch.export here (1 s against 7), and `compare` checks what it gives.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Positional(model, tasks),
-            tuple(_tensors(model, TRACED)),
+            network,
+            tuple(_tensors(network, TRACED)),
             buffer,
             dynamo=False,
             opset_version=OPSET,
@@ -110,7 +120,7 @@ def _written(model: MultiTask, tasks: Sequence[Task]) -> bytes:
     return _without_traces(onnx.load_from_string(buffer.getvalue()))
 
 
-def _compared(model: MultiTask, data: bytes, tasks: Sequence[Task], samples: int) -> float:
+def _compared(network: _Positional, data: bytes, samples: int) -> float:
     """`compare` for the bytes of some tasks. Raises StepFailed, and whatever ONNX Runtime does."""
     import onnxruntime
 
@@ -118,11 +128,12 @@ def _compared(model: MultiTask, data: bytes, tasks: Sequence[Task], samples: int
     options.intra_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised too
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    given = _tensors(model, samples)
+    given = _tensors(network, samples)
     with torch.inference_mode():
-        expected = _Positional(model, tasks)(*given)
+        expected = network(*given)
     # An input that no answer depends on is not in the graph.
-    named = {p.column: e.numpy() for p, e in zip(model.architecture.parts, given, strict=True)}
+    named = {p.column: e.numpy() for p, e in zip(network.parts, given, strict=True)}
+    tasks = [t for t in network.model.architecture.tasks if t.name in network.names]
     got = session.run(None, {i.name: named[i.name] for i in session.get_inputs()})
     worst = 0.0
     for task, ours, theirs in zip(tasks, expected, got, strict=True):
@@ -147,14 +158,15 @@ def _difference(task: Task, ours: np.ndarray, theirs: np.ndarray) -> float:
     return task.modality.apart(ours, theirs) / reach
 
 
-def _refused(model: MultiTask, error: Exception) -> str:
+def _refused(model: MultiTask, error: Exception, hidden: Collection[str]) -> str:
     """What to say when the tasks together cannot be written: each is tried alone to find those at fault."""
     tasks, guilty = model.architecture.tasks, {}
     for task in tasks:
         try:
-            _compared(model, _written(model, [task]), [task], COMPARED)
-        except Exception as alone:
-            guilty[task.name] = alone
+            alone = _Positional(model, [task], hidden)
+            _compared(alone, _written(alone), COMPARED)
+        except Exception as problem:
+            guilty[task.name] = problem
     error = next(iter(guilty.values()), error)
     names = ", ".join(f"{t.name!r} (head {t.head.type})" for t in tasks if t.name in guilty or not guilty)
     shared = "" if 0 < len(guilty) < len(tasks) else ", or what they share: its inputs and trunk"
@@ -170,19 +182,20 @@ def operations_of(model: MultiTask) -> int:
     """Floating-point operations of one sample."""
     from hyperloom.stages.measure.cost import operations
 
-    positional, given = _Positional(model, model.architecture.tasks), _tensors(model, 1)
+    positional = _Positional(model, model.architecture.tasks)
+    given = _tensors(positional, 1)
     with torch.no_grad():
         return operations(lambda: positional(*given))
 
 
-def _about(model: MultiTask) -> dict[str, Any]:
+def _about(network: _Positional) -> dict[str, Any]:
     """See `Exported`; shapes are those of a prediction."""
     from hyperloom.stages.measure.cost import operations
 
-    positional, given = _Positional(model, model.architecture.tasks), _tensors(model, 1)
+    given = _tensors(network, 1)
     outputs: list[torch.Tensor] = []
     with torch.no_grad():
-        flops = operations(lambda: outputs.extend(positional(*given)))
+        flops = operations(lambda: outputs.extend(network(*given)))
     return {
         "opset": OPSET,
         "flops": flops,
@@ -193,9 +206,9 @@ def _about(model: MultiTask) -> dict[str, Any]:
                 "dtype": i.modality.dtype.name,
                 "type": i.modality.to_recipe()["type"],
             }
-            for i in model.architecture.parts
+            for i in network.parts
         ],
-        "outputs": [_output(t, m.numpy()) for t, m in zip(model.architecture.tasks, outputs, strict=True)],
+        "outputs": [_output(t, m.numpy()) for t, m in zip(network.model.architecture.tasks, outputs, strict=True)],
     }
 
 
@@ -212,13 +225,13 @@ def _output(task: Task, array: np.ndarray) -> dict[str, Any]:
     }
 
 
-def milliseconds(model: MultiTask, data: bytes) -> dict[str, float]:
+def milliseconds(model: MultiTask, data: bytes, hidden: Collection[str] = ()) -> dict[str, float]:
     """How long one sample takes on one thread, the least of several, in `onnx` Runtime and in `torch`."""
     from hyperloom.stages.measure.cost import milliseconds, onnx_milliseconds
 
-    given, threads = _tensors(model, 1), torch.get_num_threads()
-    batch = {p.column: e.numpy() for p, e in zip(model.architecture.parts, given, strict=True)}
-    positional = _Positional(model, model.architecture.tasks)
+    positional, threads = _Positional(model, model.architecture.tasks, hidden), torch.get_num_threads()
+    given = _tensors(positional, 1)
+    batch = {p.column: e.numpy() for p, e in zip(positional.parts, given, strict=True)}
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
@@ -227,8 +240,8 @@ def milliseconds(model: MultiTask, data: bytes) -> dict[str, float]:
         torch.set_num_threads(threads)
 
 
-def _tensors(model: MultiTask, samples: int) -> list[torch.Tensor]:
-    return [torch.from_numpy(e) for e in examples(model.architecture.parts, samples)]
+def _tensors(network: _Positional, samples: int) -> list[torch.Tensor]:
+    return [torch.from_numpy(e) for e in examples(network.parts, samples)]
 
 
 def _without_traces(graph: Any) -> bytes:

@@ -31,6 +31,7 @@ from hyperloom.pipeline.config import Config
 from hyperloom.stages.base import VALID
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.network.architecture import Architecture
+from hyperloom.stages.network.masks import hidden_of
 from hyperloom.stages.train.job import Job
 
 if TYPE_CHECKING:
@@ -54,27 +55,61 @@ class Int8(Config):
 
 
 def quantised(network: bytes, batches: Sequence[Mapping[str, np.ndarray]]) -> bytes:
-    """`network` in 8 bits, with the scales that inputs `batches` give; the same for the same inputs."""
+    """`network` in 8 bits, with the scales that inputs `batches` give; the same for the same inputs. What handles NaN
+    (no box, the end of a series) or infinities stays as it is: they have no scale."""
     import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    graph = onnx.load_from_string(network)
+    names = [i.name for i in graph.graph.input]  # an input that no answer depends on is none of them
+    given = [{name: batch[name] for name in names} for batch in batches]
+
     class Calibration(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.batches = iter(batches)
+            self.batches = iter(given)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else dict(batch)
+            return next(self.batches, None)
 
     with tempfile.TemporaryDirectory() as local, _quiet():
         folded, out = Path(local) / "folded.onnx", Path(local) / "out.onnx"
-        quant_pre_process(onnx.load_from_string(network), str(folded), skip_symbolic_shape=True)
-        quantization.quantize_static(folded, out, Calibration(), per_channel=True)
+        quant_pre_process(graph, str(folded), skip_symbolic_shape=True)
+        kept = unscaled(onnx.load(folded), given)
+        quantization.quantize_static(folded, out, Calibration(), per_channel=True, nodes_to_exclude=kept)
         graph = onnx.load(out)
     graph.producer_name, graph.producer_version = "hyperloom", ""
     written: bytes = graph.SerializeToString(deterministic=True)
     return written
+
+
+def unscaled(graph: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
+    """The nodes of an ONNX graph that see or give numbers that are not finite, by their names, for inputs `batches`."""
+    import numpy as np
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    numbers = {i.name: numpy_helper.to_array(i) for i in graph.graph.initializer if i.data_type == TensorProto.FLOAT}
+    wild = {name for name, values in numbers.items() if not np.isfinite(values).all()}
+    watched = onnx.shape_inference.infer_shapes(graph)
+    known = (*watched.graph.value_info, *watched.graph.input, *watched.graph.output)
+    floats = sorted({v.name for v in known if v.type.tensor_type.elem_type == TensorProto.FLOAT})
+    del watched.graph.output[:]
+    for name in floats:  # of a number that is not finite less itself there is no zero
+        watched.graph.node.extend(
+            [
+                helper.make_node("Sub", [name, name], [f"{name}/none"]),
+                helper.make_node("ReduceSum", [f"{name}/none"], [f"{name}/sum"], keepdims=0),
+            ]
+        )
+        watched.graph.output.append(helper.make_tensor_value_info(f"{name}/sum", TensorProto.FLOAT, []))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for batch in batches:
+        wild |= {name for name, total in zip(floats, session.run(None, dict(batch)), strict=True) if total != 0}
+    return sorted(node.name for node in graph.graph.node if wild & {*node.input, *node.output})
 
 
 class OnnxNetwork:
@@ -104,8 +139,9 @@ class OnnxNetwork:
 
 
 def fed(architecture: Architecture, columns: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """A batch of the loader as an ONNX file takes it."""
-    return {p.column: p.modality.to_memory(columns[p.column].numpy()) for p in architecture.parts}
+    """A batch of the loader as an ONNX file takes it, which may not see all inputs."""
+    parts = (part for part in architecture.parts if part.column in columns)
+    return {p.column: p.modality.to_memory(columns[p.column].numpy()) for p in parts}
 
 
 def brought(job: Job, architecture: Architecture, network: bytes, config: Int8) -> tuple[bytes, dict[str, Any]]:
@@ -117,12 +153,14 @@ def brought(job: Job, architecture: Architecture, network: bytes, config: Int8) 
     from hyperloom.stages.train.validation import validate
     from hyperloom.stages.world import World
 
-    inputs = [p.column for p in architecture.parts]
+    hidden = hidden_of(job.mask, architecture)
+    inputs = [part.column for one in architecture.inputs if one.column not in hidden for part in one.parts]
     few, many = (-(-n // job.batch) for n in (config.samples, config.judged))
     seen = list(islice(loader(job, inputs, World(), "train", shuffle=True), few))
-    small = quantised(network, [b for b in (_whole(architecture, batch) for batch in seen) if len(b[inputs[0]])])
+    whole_samples = (_whole(architecture, inputs, batch) for batch in seen)
+    small = quantised(network, [batch for batch in whole_samples if len(batch[inputs[0]])])
     split, against = ("val", job.judged) if job.judged else ("train", job.fitted)
-    columns = tuple(dict.fromkeys([*inputs, *against.values()]))
+    columns = tuple(dict.fromkeys([*(p.column for p in architecture.parts), *against.values()]))
     first = 0 if split == "val" else few
     figures, count = [], 0
     for data in (network, small):
@@ -168,12 +206,12 @@ def in_bytes(model: Manifest, network: str) -> dict[str, File]:
     return {INT8_ONNX: files[0]} if files else {}
 
 
-def _whole(architecture: Architecture, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The samples of a batch that lack nothing."""
+def _whole(architecture: Architecture, inputs: Sequence[str], batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The samples of a batch that lack none of `inputs`."""
     import torch
 
-    complete = torch.stack([batch[p.column + VALID] for p in architecture.parts]).all(0)
-    return fed(architecture, {p.column: batch[p.column][complete] for p in architecture.parts})
+    complete = torch.stack([batch[column + VALID] for column in inputs]).all(0)
+    return fed(architecture, {column: batch[column][complete] for column in inputs})
 
 
 def _lost(modality: Any, whole: float, small: float) -> float:

@@ -18,7 +18,7 @@ features is a dense modality that the student predicts through a head of its own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ from pydantic import field_validator, model_validator
 from hyperloom.pipeline.config import StepName
 from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import StepRun
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.distill import int8
 from hyperloom.stages.distill.int8 import Int8
 from hyperloom.stages.distill.teachers import check, hinted_by, sentence, taught_by
@@ -40,6 +40,8 @@ from hyperloom.stages.schema import ModelSchema, ShardsSchema, offer
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Job, Member
 from hyperloom.stages.train.stage import Train
+
+PADDING = "padding in 8 bits"
 
 
 class Distill(Train):
@@ -88,9 +90,17 @@ class Distill(Train):
                 step.mistake(("in", i), f"student.onnx cannot take {column}: {why}")
         return replace(super().check(step), exported=True)
 
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """The file took inputs that training and evaluation never show, and answered by them; in 8 bits scales were
+        infinite where tokens are padding."""
+        hidden = any(self.mask.hidden_inputs(self.inputs))
+        padded = self.int8 and any(map(_padded, defined(modalities, self.inputs)))
+        changed = {"hidden inputs": hidden, PADDING: padded}
+        return {**super().revised_for(modalities), **{name: 2 for name, concerned in changed.items() if concerned}}
+
     def collect(self, step: StepRun, job: Job, members: Sequence[Member], done: Sequence[Fitted]) -> Trained:
         trained = super().collect(step, job, members, done)
-        units, workers = exports(step, job, members, self.int8)
+        units, workers = exports(step, job, members, self.int8, PADDING in self.revised_for(step.modalities))
         records = step.run_units(units, workers)
         step.records = [*step.records, *records]
         producers = {c: p for name in self.sources for c, p in Shards.from_manifest(step.inputs[name]).columns.items()}
@@ -123,3 +133,8 @@ class Distill(Train):
     def sources(self) -> tuple[str, ...]:
         """The shard steps that it reads."""
         return (self.data,) if isinstance(self.data, str) else tuple(self.data)
+
+
+def _padded(modality: Any) -> bool:
+    """Is it read as tokens of which some are padding: words, tags, things?"""
+    return modality.markup in ("boxes", "masks") or (modality.dtype.kind == "i" and bool(modality.shape))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.root.events import Events
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.network.architecture import Architecture
+from hyperloom.stages.network.masks import hidden_of
 from hyperloom.stages.network.trunks import Trunk
 
 if TYPE_CHECKING:
@@ -52,12 +53,14 @@ class TimedForm:
 
 @dataclass
 class Stopwatch:
-    """The worker that looks for the width of `architecture`, for the step `step` of the run `run_id`."""
+    """The worker that looks for the width of `architecture`, for the step `step` of the run `run_id`. Inputs that are
+    `hidden` are no part of its ONNX file."""
 
     architecture: Architecture
     limit: float
     step: str
     run_id: str
+    hidden: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
 
     def setup(self) -> None:
@@ -88,7 +91,7 @@ class Stopwatch:
 
         def quick(width: int) -> bool:
             out.beat()
-            times[width] = times.get(width) or timed(architecture, width)
+            times[width] = times.get(width) or timed(architecture, width, self.hidden)
             return times[width].took <= self.limit
 
         width = widest(quick)
@@ -99,7 +102,7 @@ def measured(step: StepRun, stage: Train, architecture: Architecture, limit: flo
     """`architecture` with the width that this step has, and the record that says so."""
     alone = stage.training.model_copy(update={"seed": 0, "seeds": 1})
     unit = Unit(folder(stage.stage, step.identity(alone)), WIDTH, WIDTH)
-    worker = Stopwatch(architecture, limit, step.name, step.events.run)
+    worker = Stopwatch(architecture, limit, step.name, step.events.run, hidden_of(stage.mask, architecture))
     (record,) = step.run_units([unit], {WIDTH: worker})
     return architecture.with_trunk(plugins.parse("trunk", record.meta["trunk"])), record
 
@@ -124,7 +127,7 @@ def written(trunk: Trunk) -> dict[str, Any]:
     return {k: v for k, v in payload(trunk).items() if k != "revision"}
 
 
-def timed(architecture: Architecture, width: int) -> TimedForm:
+def timed(architecture: Architecture, width: int, hidden: Collection[str] = ()) -> TimedForm:
     """A network of this width, exported and timed."""
     from hyperloom.stages.distill import export
     from hyperloom.stages.distill.examples import examples
@@ -132,7 +135,7 @@ def timed(architecture: Architecture, width: int) -> TimedForm:
     from hyperloom.stages.network.model import MultiTask
 
     model = MultiTask(replace(architecture, trunk=architecture.trunk.of_width(width))).requires_grad_(False).eval()
-    data = export.written(model)
+    data = export.written(model, hidden)
     batch = {p.column: e for p, e in zip(architecture.parts, examples(architecture.parts, 1), strict=True)}
     # what else the machine does makes some looks slow and none quick
     took = min(onnx_milliseconds(data, batch) for _ in range(LOOKS))

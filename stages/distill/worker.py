@@ -16,6 +16,7 @@ from hyperloom.pipeline.root.events import Events
 from hyperloom.pipeline.root.storage import sha256
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.distill.int8 import Int8
+from hyperloom.stages.network.masks import hidden_of
 from hyperloom.stages.train.job import Job, Member
 
 if TYPE_CHECKING:
@@ -43,18 +44,18 @@ class Exporter:
         from hyperloom.stages.network.model import load_model
 
         model = load_model(out.storage, unit.space)
-        exported = export.to_onnx(model)
+        exported = export.to_onnx(model, hidden := hidden_of(self.job.mask, model.architecture))
         file = File(f"{unit.space}/{export.STUDENT_ONNX}", len(exported.data), sha256(exported.data))
         out.storage.write(file.path, exported.data, durable=False)
         out.adopt(file)
         out.meta = exported.about
-        times, name = export.milliseconds(model, exported.data), unit.payload["name"]
-        times |= self._in_bytes(model, exported.data, out)
+        times, name = export.milliseconds(model, exported.data, hidden), unit.payload["name"]
+        times |= self._in_bytes(model, exported.data, hidden, out)
         suffix = f"/{name}" if name else ""
         with Events(out.storage, self.run_id, f"export-{self.step}{suffix.replace('/', '-')}") as events:
             events.metric(self.step, {f"latency ms/{runtime}{suffix}": value for runtime, value in times.items()})
 
-    def _in_bytes(self, model: MultiTask, network: bytes, out: Output) -> dict[str, float]:
+    def _in_bytes(self, model: MultiTask, network: bytes, hidden: Sequence[str], out: Output) -> dict[str, float]:
         """Write the student in 8 bits, where that is wanted and costs no more than it may; its milliseconds."""
         from hyperloom.stages.distill import export, int8
 
@@ -65,13 +66,15 @@ class Exporter:
         out.meta = {**out.meta, "int8": {**about, "margin": self.int8.margin, "kept": kept}}
         if kept:
             out.write(int8.SUFFIX, small)
-        return {"int8": export.milliseconds(model, small)["onnx"]}
+        return {"int8": export.milliseconds(model, small, hidden)["onnx"]}
 
 
 def exports(
-    step: StepRun, job: Job, members: Sequence[Member], int8: Int8 | None
+    step: StepRun, job: Job, members: Sequence[Member], int8: Int8 | None, padded: bool = False
 ) -> tuple[list[Unit], dict[str, Worker]]:
-    """The units that export the members' models, and their worker."""
-    name = f"{EXPORT}-{fingerprint(payload(int8))[:SHORT]}" if int8 else EXPORT
+    """The units that export the members' models, and their worker. `padded`: is it of those whose bytes have changed
+    with the code?"""
+    how = {**payload(int8), **({"revised": 2} if padded else {})} if int8 else {}
+    name = f"{EXPORT}-{fingerprint(how)[:SHORT]}" if int8 else EXPORT
     units = [Unit(m.folder, name, EXPORT, {"name": m.name}) for m in members]
     return units, {EXPORT: Exporter(step.name, step.events.run, job, int8)}

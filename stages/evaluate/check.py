@@ -51,6 +51,7 @@ def checked(stage: Evaluate, step: StepCheck) -> ReportSchema:
         names,
         _told(stage, offered, truth) if offered.complete else None,
         slices.check(stage.slices, step, offered),
+        frozenset(who for who, one in models.items() if one.model.several),
     )
 
 

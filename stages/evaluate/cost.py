@@ -2,11 +2,12 @@
 
 Operations, over all members of an ensemble, and parameters are in the unit's record. Times depend on the machine, so
 they go out as events and never into a record: single samples on one thread, in torch and, where the model's step
-exported an ONNX file, in ONNX Runtime. How each is measured: `stages.measure.cost`.
+exported an ONNX file and is asked once, in ONNX Runtime. How each is measured: `stages.measure.cost`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ class CostWorker(AskedModel):
         from hyperloom.stages.network.predictor import device_of
 
         torch.set_num_threads(1)
-        ask, batch = self.load(), self._sample()
+        ask, batch = self.load(), self._sample(self.inputs)
         out.rows = 1
         out.meta = {
             "parameters": ask.parameters,
@@ -52,13 +53,14 @@ class CostWorker(AskedModel):
         folder = Trained.from_manifest(self.manifest).folders(self.manifest, self.member)[0]
         files = (f.path for f in self.manifest.all_files() if f.path.startswith(f"{folder}/"))
         network = next((path for path in files if path.endswith(".onnx")), None)
-        if network is not None:
-            times["onnx"] = onnx_milliseconds(self.task.storage.read(network), batch)
+        if network is not None and len(ask.members) == 1:  # the file asks one network once
+            whole = self._sample([part.column for part in ask.model.architecture.parts])
+            times["onnx"] = onnx_milliseconds(self.task.storage.read(network), whole)
         with Events(self.task.storage, self.run_id, f"cost-{self.name}") as events:
             values = {f"{LATENCY}{self.name}/{runtime}": value for runtime, value in times.items()}
             events.metric(unit.payload["step"], values, space=unit.space)
 
-    def _sample(self) -> dict[str, np.ndarray]:
-        """One sample of every input, of values that mean nothing: time and operations do not depend on them."""
-        shapes = {c: self.task.modalities[modality_of(c)] for c in self.inputs}
+    def _sample(self, columns: Iterable[str]) -> dict[str, np.ndarray]:
+        """One sample of these inputs, of values that mean nothing: time and operations do not depend on them."""
+        shapes = {c: self.task.modalities[modality_of(c)] for c in columns}
         return {c: np.zeros((1, *m.shape), m.dtype) for c, m in shapes.items()}

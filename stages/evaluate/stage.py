@@ -36,7 +36,6 @@ from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.slices import Slice
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
-from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.results import Judged, Shards, Trained
 from hyperloom.stages.schema import ReportSchema, made_by, recheck
 
@@ -128,7 +127,7 @@ class Evaluate(Stage):
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         edges = any(one.rounded for one in self.slices)  # they were compared in more digits than numbers are stored in
-        pooled = self.pooled_boxes(modalities) if any(_several(one) for one in self.models.values()) else {}
+        pooled = self.pooled_boxes(modalities) if any(one.several for one in self.models.values()) else {}
         return {**pooled, **({"edges": 2} if edges else {})}
 
     def pooled_boxes(self, modalities: Mapping[str, Any]) -> dict[str, int]:
@@ -161,7 +160,7 @@ class Evaluate(Stage):
         for name, one in models.items():
             manifest, ensemble = step.inputs[one.model.model], one.model.ensemble
             how = payload(one.model, lambda n: step.inputs[n].fingerprint)
-            pooled = self.pooled_boxes(step.modalities) if _several(one.model) else {}
+            pooled = self.pooled_boxes(step.modalities) if one.model.several else {}
             spaces[name] = self._space(step, truth, {"model": how, "name": name, **pooled})
             bound = ensemble.bind(step.inputs) if ensemble else None
             asking = self._asking(step, weight_bytes(manifest, one.member))
@@ -277,11 +276,6 @@ class Evaluate(Stage):
         seen = {"temporal": payload(temporal)} if temporal else {}
         meaning = {"revision": self.revision, "truth": dict(truth), "modalities": definitions, **what, **seen}
         return f"score/{fingerprint(meaning)[:SHORT]}"
-
-
-def _several(model: Model) -> bool:
-    """Is more than one answer asked of it, to be pooled?"""
-    return model.ensemble is not None and not isinstance(model.ensemble, Single)
 
 
 def costs(units: list[Unit], records: Sequence[Record]) -> dict[str, dict[str, int]]:

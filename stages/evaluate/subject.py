@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from hyperloom.pipeline.config import Config, StepName
 from hyperloom.pipeline.plugins import of
 from hyperloom.stages.base import modality_of, source_of
+from hyperloom.stages.network.ensemble import Single
 from hyperloom.stages.schema import MadeBy
 
 SubjectKind = Literal["expert", "consensus", "model"]
@@ -24,6 +25,11 @@ class Model(Config):
     model: StepName
     ensemble: Annotated[Any, of("ensemble")] | None = None
     """Plug-in of kind ensemble; by default the model is asked once, with all it can see."""
+
+    @property
+    def several(self) -> bool:
+        """Is more than one answer asked of it, to be pooled?"""
+        return self.ensemble is not None and not isinstance(self.ensemble, Single)
 
 
 @dataclass(frozen=True)

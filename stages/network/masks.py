@@ -50,6 +50,12 @@ class Mask(Plugin):
         """Raises ValueError when this mask names what is no input."""
 
 
+def hidden_of(mask: Mask, architecture: Architecture) -> tuple[str, ...]:
+    """The inputs of a network that are never visible to it."""
+    columns = architecture.columns
+    return tuple(c for c, never in zip(columns, mask.hidden_inputs(columns), strict=True) if never)
+
+
 class NoMask(Mask):
     """Everything is visible."""
 

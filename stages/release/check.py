@@ -32,6 +32,12 @@ def checked(stage: Release, step: StepCheck) -> None:
             f"judged {', '.join(report.models) or 'no model'}). Next: add it to `models:` of {stage.report!r}, or mend "
             "`subject:`",
         )
+    elif not [n for n in names if n not in report.several and stage.subject in ("", n)]:
+        step.mistake(
+            ("subject",) if stage.subject else ("report",),
+            f"{stage.report!r} judged {stage.subject or names[0]!r} by several pooled answers, and what is released "
+            f"gives one. Next: list {stage.model!r} once more under `models:` of {stage.report!r}, without an ensemble",
+        )
     for figure, texts in stage.gate.items():
         _condition(stage, step, report, figure, texts)
 
@@ -80,10 +86,11 @@ def _slice(stage: Release, step: StepCheck, report: ReportSchema, figure: str, p
 def _student(stage: Release, step: StepCheck, model: ModelSchema) -> None:
     if not model.exported:
         step.mistake(("model",), f"{stage.model!r} makes no ONNX file. Next: name a distill step as `model:`")
-    pictures = [c for c in model.inputs if getattr(step.modalities.get(modality_of(c)), "rgb", False)]
-    if len(model.inputs) > 1 or not pictures:
+    inputs = [c for c in model.inputs if c not in model.hidden]
+    pictures = [c for c in inputs if getattr(step.modalities.get(modality_of(c)), "rgb", False)]
+    if len(inputs) > 1 or not pictures:
         step.mistake(
             ("model",),
-            f"a release takes one picture, and this student takes {', '.join(model.inputs)}. Next: distil one with an "
+            f"a release takes one picture, and this student takes {', '.join(inputs)}. Next: distil one with an "
             "image as `in`, or use the ONNX file of the distill step as it is",
         )

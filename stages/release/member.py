@@ -18,7 +18,8 @@ def released(stage: Release, model: Manifest, report: Judged) -> tuple[str, str,
 
     Raises RecipeError where the report knows the family only as a whole, which no single file can be.
     """
-    names = [name for name, fingerprint in report.models.items() if fingerprint == model.fingerprint]
+    once = (name for name in report.models if report.costs.get(name, {}).get("members", 1) == 1)  # as its file is asked
+    names = [name for name in once if report.models[name] == model.fingerprint]
     trained = Trained.from_manifest(model)
     if not trained.members:
         return stage.subject or names[0], "", []

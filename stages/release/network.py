@@ -28,7 +28,7 @@ def describe(network: bytes, model: Trained, modalities: Mapping[str, Any]) -> t
     outputs = {o.name for o in session.get_outputs()}
     tasks: dict[str, Any] = {}
     signature: dict[str, Any] = {"outputs": []}
-    column = model.columns_in[0]
+    column = model.visible[0]
     picture = modalities[modality_of(column)]
     shape = picture.shape
     for task in model.tasks:

@@ -174,7 +174,7 @@ class Release(Stage):
         path = f"{student.folders(model, member)[0]}/{NETWORK}"
         data = read_file(step.storage, next(file for file in model.all_files() if file.path == path))
         about, signature = describe(data, student, step.modalities)
-        picture = example(step.storage, report, student.columns_in[0], step.modalities)
+        picture = example(step.storage, report, student.visible[0], step.modalities)
         buffer = io.BytesIO()
         np.save(buffer, picture)
         prints = model.fingerprint, step.inputs[self.report].fingerprint

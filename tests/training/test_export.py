@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -20,7 +21,9 @@ from hyperloom.stages.network import pooled_heads
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.features import Sizes
 from hyperloom.stages.network.heads import Head
+from hyperloom.stages.network.masks import ModalityMask, hidden_of
 from hyperloom.stages.network.model import MultiTask, build_model
+from hyperloom.stages.network.predictor import Predictor
 from hyperloom.stages.network.processors import Scale
 from hyperloom.stages.release.card import card
 from hyperloom.stages.release.network import describe
@@ -110,6 +113,24 @@ def test_whichever_input_comes_first_the_number_of_samples_is_free(first: dict[s
         ("links@a", [4, 2], "int64", "graph"),
     ]
     assert exported.data == export.to_onnx(model).data
+
+
+@pytest.mark.parametrize("trunk", ["unet", "vit"])
+def test_what_is_never_shown_is_no_input_of_the_file(trunk: str) -> None:
+    """The file took such an input and answered by it, as neither training nor evaluation do."""
+    inputs = {"depth@a": plugins.parse("modality", {"type": "dense", "size": [20, 28]}), "rgb@a": PICTURE}
+    model = _model(inputs, trunk, genre=KNOWN["genre"])
+    hidden = hidden_of(ModalityMask(type="modality", hidden="depth"), model.architecture)
+    exported = export.to_onnx(model, hidden)
+    assert hidden == ("depth@a",) and [i["name"] for i in exported.about["inputs"]] == ["rgb@a"]
+    session = onnxruntime.InferenceSession(exported.data, providers=["CPUExecutionProvider"])
+    for count in (1, 4):
+        pictures = np.random.default_rng(0).integers(0, 256, (count, *PICTURE.shape)).astype(np.uint8)
+        expected = Predictor(model, [[False, True]])({"rgb@a": pictures}).mean["genre"]
+        (answers,) = session.run(None, {"rgb@a": pictures})
+        assert answers == pytest.approx(expected, abs=1e-5)
+    seen = Predictor(model, [[True, True]])({"rgb@a": pictures, "depth@a": np.ones((4, 20, 28, 1), np.float32)})
+    assert np.abs(seen.mean["genre"] - answers).max() > 1e-3
 
 
 def test_numbers_that_hardly_differ_are_compared_on_the_scale_of_their_data() -> None:

@@ -154,7 +154,7 @@ def test_a_family_that_was_judged_only_as_a_whole_is_not_released(family: Any) -
     report = _report(family, {"both": {"model": "pair", "ensemble": {"type": "models"}}})
     stage = Release(stage="release", model="pair", report="report", name="tiny")
     step = inline.step(stage, storage, scenes.KNOWN, "release", pair=made, report=report)
-    with pytest.raises(RecipeError, match=r"'pair' is a family, and 'report' judged no member of it\. Next: list it"):
+    with pytest.raises(RecipeError, match=r"'report' judged 'both' by several .*list 'pair' once more under `models:`"):
         step.stage.run(step)
 
 

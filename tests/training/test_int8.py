@@ -8,15 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+import torch
+from onnx import numpy_helper
 
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.commits.manifest import Manifest
-from hyperloom.stages.distill import int8
+from hyperloom.pipeline.commits.units import Output, Unit
+from hyperloom.pipeline.root.events import read
+from hyperloom.stages.distill import export, int8
+from hyperloom.stages.distill.examples import examples
 from hyperloom.stages.distill.stage import Distill
+from hyperloom.stages.evaluate.cost import CostWorker
+from hyperloom.stages.evaluate.worker import Evaluation
+from hyperloom.stages.network.architecture import Architecture, Input, Task
+from hyperloom.stages.network.model import build_model
+from hyperloom.stages.network.processors import Scale
 from hyperloom.stages.network.stored import weight_bytes
 from hyperloom.stages.results import Trained
 from hyperloom.stages.train import validation
+from tests.training.test_export import PICTURE
+from tests.training.test_export import _model as tiny_model
 from tests.unit import inline, scenes
 
 STUDENT: dict[str, Any] = {
@@ -81,6 +95,31 @@ def test_a_student_in_bytes_says_what_it_costs(data: Any) -> None:
     assert weight_bytes(again) == weight_bytes(plain) > 1000
 
 
+def test_a_student_is_judged_and_released_by_what_it_may_see(data: Any) -> None:
+    """With an input that the mask always hides the file had an miou of .32, where training and evaluation had .85."""
+    hiding = {"in": ["rgb@camera", "depth@laser"], "mask": {"type": "modality", "hidden": ["depth@laser"]}}
+    manifest, about, _ = _finished(data, int8={"margin": 9}, **hiding)
+    trained = Trained.from_manifest(manifest)
+    assert [i["name"] for i in trained.onnx["inputs"]] == ["rgb@camera"] == list(trained.visible)  # type: ignore[index]
+    for figure, (whole, _) in about["figures"].items():
+        assert whole == pytest.approx(trained.final[f"val.{figure}"], abs=1e-3), figure
+    asked = [Distill.model_validate({**scenes.TRAIN, **STUDENT, **h}).revised_for(scenes.KNOWN) for h in ({}, hiding)]
+    assert asked == [{}, {"hidden inputs": 2}]
+
+
+@pytest.mark.parametrize("members, runtimes", [(1, {"torch", "onnx"}), (3, {"torch"})])
+def test_a_file_that_asks_once_says_nothing_of_the_time_of_an_ensemble(data: Any, members: int, runtimes: Any) -> None:
+    manifest, _, _ = _finished(data, **{"in": ["rgb@camera", "semantic@noisy"], "int8": {"samples": 4}, "updates": 1})
+    many = plugins.parse("ensemble", {"type": "masks", "members": members})
+    step, task = ("distill", manifest.fingerprint), Evaluation(data[0], scenes.KNOWN, {})
+    name = f"timed-{len(runtimes)}"
+    worker = CostWorker(task, name, step, ("rgb@camera",), many, name)  # the shards lack one of its inputs
+    unit = Unit("evaluate/x-cost", "cost", "cost", {"step": "report"})
+    worker.run(unit, Output(data[0], unit))
+    values = {key for e in read(data[0], name) if e["kind"] == "metric" for key in e["values"]}
+    assert values == {f"latency ms/{name}/{runtime}" for runtime in runtimes}
+
+
 def test_one_that_costs_more_than_its_margin_is_left_out(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "_lost", lambda modality, whole, small: 0.04)
     manifest, about, notes = _finished(data, int8={"samples": 4})
@@ -126,6 +165,51 @@ def test_without_a_split_val_other_training_samples_judge(tmp_path: Path) -> Non
     data = scenes.shards(tmp_path)
     _, about, notes = _finished(data, int8={"samples": 4, "judged": 4, "margin": 1}, updates=4)
     assert about["split"] == "train" and about["samples"] == 4 and "of train" in notes[0]
+
+
+TINY: dict[str, Any] = {
+    "boxes": {"type": "boxes", "classes": ["x", "y"], "most": 5},
+    "review": {"type": "text", "length": 24},
+    "pos": {"type": "tags", "tags": ["N", "V"], "length": 6},
+    "track": {"type": "series", "steps": 9, "channels": 2},
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_padding_spoils_no_scale(name: str) -> None:
+    """Of texts, tags and boxes some scales were infinite, and half of an answer's range was lost; others failed."""
+    torch.manual_seed(0)
+    modality, trunk = plugins.parse("modality", TINY[name]), {"type": "vit", "width": 8, "depth": 1, "patch": 8}
+    kind = plugins.parse("modality", {"type": "category", "classes": ["a", "b", "c"]})
+    inputs, tasks = (Input(f"{name}@a", modality, Scale()),), (Task("kind", kind, Scale()),)
+    model = build_model(Architecture(inputs, tasks, plugins.parse("trunk", trunk)))
+    network, batch = export.to_onnx(model).data, {f"{name}@a": examples(inputs, 16)[0]}
+    small = int8.quantised(network, [batch])
+    assert len(small) < len(network)
+    whole, less = (onnxruntime.InferenceSession(one).run(None, batch)[0] for one in (network, small))
+    scales = [numpy_helper.to_array(i) for i in onnx.load_from_string(small).graph.initializer if "_scale" in i.name]
+    assert len(scales) > 10 and all(np.isfinite(scale).all() for scale in scales)
+    assert np.abs(whole - less).max() < 0.4 * np.ptp(whole)
+
+
+@pytest.mark.parametrize("trunk", ["unet", "vit"])
+def test_boxes_are_found_in_bytes(trunk: str) -> None:
+    model = tiny_model({"rgb@a": PICTURE}, trunk, boxes=plugins.parse("modality", TINY["boxes"]))
+    network, batch = export.to_onnx(model).data, {"rgb@a": examples(model.architecture.parts, 4)[0]}
+    small = int8.quantised(network, [batch])
+    whole, less = (onnxruntime.InferenceSession(one).run(None, batch)[0] for one in (network, small))
+    assert whole.shape == less.shape and (np.isnan(whole) == np.isnan(less)).all() and len(small) < len(network)
+
+
+def test_only_students_whose_bytes_changed_are_made_anew_and_none_is_taught_anew() -> None:
+    known = inline.modalities(**TINY, rgb={"type": "image", "size": [16, 24]})
+    fields = {**scenes.TRAIN, "stage": "distill", "targets": {"pos": "pos@a"}, "mask": "none"}
+    students = [
+        Distill.model_validate({**fields, "in": f"{name}@a", "int8": bytes_})
+        for name, bytes_ in (("rgb", True), ("review", False), ("review", True))
+    ]
+    assert [one.revised_for(known) for one in students] == [{}, {}, {"padding in 8 bits": 2}]
+    assert students[2].training.revised_for(known) == {}
 
 
 def test_losses_by_hand() -> None:

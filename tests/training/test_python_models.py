@@ -94,6 +94,10 @@ def test_student_and_release_predict_the_same(small: hyperloom.Pipeline, tmp_pat
     with pytest.raises(hyperloom.HyperloomError, match=r"answers alone.*recipe\[STEP\]"):
         release.probabilities(rgb)
     assert small.champion().predict(rgb.values)["depth"].shape == theirs["depth"].shape
+    lacking = replace(rgb, valid=np.array([True, False, True]))  # it was answered as if it were black
+    with pytest.raises(hyperloom.HyperloomError, match=r"1 of 3 samples have no rgb@camera.*present\(\)"):
+        release.predict(lacking)
+    assert np.array_equal(release.predict(lacking.present())["depth"], theirs["depth"][[0, 2]])
 
 
 def test_a_release_answers_as_its_student_whatever_the_task(tmp_path: Path) -> None:

@@ -398,6 +398,29 @@ def test_a_model_that_the_report_did_not_judge_is_refused(tmp_path: Path) -> Non
         step.stage.run(step)
 
 
+def test_figures_of_an_ensemble_release_no_single_file(tmp_path: Path) -> None:
+    """The name that a report gave the model first was taken, were it that of an ensemble with another model."""
+    storage = Storage(str(tmp_path))
+    inputs = _inputs(storage, 0.5)
+    report, fingerprint = inputs["report"], inputs["student"].fingerprint
+    body = {**report.body, "models": {"pair": fingerprint, "student": fingerprint}}
+    body["figures"] = {"pair": {"semantic.miou": 0.9, "depth.mae": 1.0}, **report.body["figures"]}
+    body["costs"] = {"pair": {"members": 2}, "student": {"members": 1}}
+
+    def run(body: dict[str, Any], **config: Any) -> Any:
+        stage = Release(stage="release", model="student", report="report", name="aerial", **config)
+        judged = Manifest("evaluate", report.fingerprint, {}, (), (), body)
+        step = inline.step(stage, storage, KNOWN, "release", student=inputs["student"], report=judged)
+        return step.stage.run(step)
+
+    made = run(body, gate={"semantic.miou": ">= 0.8"})
+    assert (made.subject, made.figures["semantic.miou"], made.passed) == ("student", 0.5, False)
+    alone = {**body, "models": {"pair": fingerprint}}
+    for judged, config in ((body, {"subject": "pair"}), (alone, {})):
+        with pytest.raises(RecipeError, match=r"judged 'pair' by several pooled answers.*without an ensemble"):
+            run(judged, **config)
+
+
 def test_a_model_without_an_onnx_file_is_refused(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     inputs = _inputs(storage, 0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def _step(data: Any, latency: float = 2.0, trunk: Any = "inverted", **fields: An
 def test_the_width_is_measured_once_for_a_step_and_all_of_its_seeds(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[tuple[int, int]] = []
 
-    def timed(architecture: Any, w: int, each: float = 0.1) -> width.TimedForm:
+    def timed(architecture: Any, w: int, hidden: Any = (), each: float = 0.1) -> width.TimedForm:
         trunk = architecture.trunk.of_width(w)
         looked.append((trunk.fused, w))
         return width.TimedForm(trunk, w, each * w * (1 + 0.5 * abs(trunk.fused - 2)), 100 * w, w * w)
@@ -66,7 +67,8 @@ def test_the_width_is_measured_once_for_a_step_and_all_of_its_seeds(data: Any, m
     run = _step(data, 2.2)
     job = run.stage.job(run)
     assert job.architecture.trunk.width == 11 and [r.meta["width"] for r in run.records] == [11]
-    monkeypatch.setattr(width, "timed", lambda architecture, w: timed(architecture, w, 0.2))  # another machine goes on
+    slower = functools.partial(timed, each=0.2)
+    monkeypatch.setattr(width, "timed", slower)  # another machine goes on
     again, seeds = _step(data, 2.2), _step(data, 2.2, seeds=3)
     assert [r.stage.job(r).architecture.trunk.width for r in (again, seeds)] == [11, 11]
     other = _step(data, 2.2, updates=9)
