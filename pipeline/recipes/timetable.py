@@ -1,7 +1,7 @@
 """The timetable: which slots a schedule has, and when each is due.
 
 A slot is an instant in UTC and known by it, so a change of the cron expression never makes an old slot anew. What local
-clocks do twice a year is cronsim's: the rules of Debian's cron.
+clocks do twice a year is cronsim's: the rules of Debian's cron (`pipeline.recipes.local_times`).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def closest(schedule: CronSchedule) -> timedelta:
 
 
 def _stream(cron: str, after: datetime) -> Iterator[datetime]:
-    from cronsim import CronSim
+    from hyperloom.pipeline.recipes.local_times import LocalTimes
 
-    for local in CronSim(cron, after):
+    for local in LocalTimes(cron, after):
         yield local.astimezone(UTC)

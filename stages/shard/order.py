@@ -62,7 +62,7 @@ def epoch(
     count = np.asarray(sizes, np.int64)
     total, width = int(count.sum()), min(pool, len(count))
     groups = np.arange(len(count))
-    if shuffle:
+    if shuffle and len(count) > 1:
         groups = np.argsort(_random(len(count), seed, number, 0, *salt), kind="stable")
     lanes = np.empty(len(count), np.int64)
     lanes[groups] = np.arange(len(count)) % width

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -105,6 +106,30 @@ def test_slots_follow_the_clocks_of_the_zone_through_both_changes() -> None:
     hourly = slots("0 * * * *", "Europe/Berlin", "2026-10-24T23:30:00Z", 4)
     assert hourly == [f"2026-10-25T{h:02d}:00:00Z" for h in range(4)], "every hour is real time"
     assert slots("0 12 * * *", "Asia/Kolkata", "2026-03-01T00:00:00Z", 1) == ["2026-03-01T06:30:00Z"]
+
+
+@pytest.mark.parametrize("zone", ["Australia/Lord_Howe", "Europe/Berlin", "Africa/Cairo", "Asia/Kathmandu"])
+@pytest.mark.parametrize(
+    "cron", ["30 * * * *", "0 * * * *", "50 * * * *", "20,45 * * * *", "*/20 * * * *", "*/15 2 * * *", "* 1,3 * * sun"]
+)
+def test_no_local_time_is_passed_over_where_clocks_move_by_half_an_hour(zone: str, cron: str) -> None:
+    """On Lord Howe the second 1:30 of an autumn night was passed over, and all slots of an hour that began at once."""
+    local = ZoneInfo(zone)
+    minutes, hours, *_, weekday = cron.split()
+    starred = {"*": range(60), "*/20": range(0, 60, 20), "*/15": range(0, 60, 15)}
+    every = starred.get(minutes) or [int(m) for m in minutes.split(",")]
+    within = range(24) if hours == "*" else [int(h) for h in hours.split(",")]
+    year = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=h / 2) for h in range(2 * 365 * 24)]
+    offsets = [t.astimezone(local).utcoffset() for t in year]
+    changes = [t for t, before, after in zip(year, offsets, offsets[1:], strict=False) if before != after]
+    for moment in changes or year[:1]:
+        begin = moment - timedelta(hours=30, minutes=7)
+        there = [(t, t.astimezone(local)) for t in (begin + timedelta(minutes=m) for m in range(1, 60 * 60))]
+        expected = [
+            timetable.text(t) for t, own in there
+            if own.minute in every and own.hour in within and (weekday == "*" or own.weekday() == 6)
+        ]  # fmt: skip
+        assert slots(cron, zone, timetable.text(begin), len(expected)) == expected
 
 
 def test_several_expressions_give_one_row_of_slots() -> None:
