@@ -20,6 +20,7 @@ from hyperloom.stages.starter.command import TASKS, NothingToLearn, for_file
 from hyperloom.stages.starter.deciding_tables import drafted, table_of
 from hyperloom.stages.starter.draft import Draft, settle, slug
 from hyperloom.stages.starter.fields import TableLook
+from hyperloom.stages.starter.given_split import by_folder, folder_words, pinned
 from hyperloom.stages.starter.grouping import Grouping, grouped, held
 from hyperloom.stages.starter.labels import divided, truths_of
 from hyperloom.stages.starter.listed import FOLDER, class_folders
@@ -137,7 +138,9 @@ def _pictures(
     sentences += [*torn, *remarks, *problems]
     labelled = sorted({k for t in truths for k in t.keys})
     _ask_names(truths, questions)
-    grouping = _grouping(pictures, root, labelled, given.group)
+    words = {} if given.group else folder_words(pictures, root)
+    pin = pinned(words, labelled or list(words))
+    grouping = by_folder(words) if pin else _grouping(pictures, root, labelled, given.group)
     draft = Draft(
         folder=seen.folder,
         name=given.name or slug(os.path.basename(seen.folder)),
@@ -145,7 +148,8 @@ def _pictures(
         count=len(pictures),
         frame=_frame(samples),
         grouping=grouping,
-        held=held(grouping, labelled),
+        held=pin["test"] if pin else held(grouping, labelled),
+        pin=pin,
         truths=truths,
         looks=looks,
         remarks=problems,

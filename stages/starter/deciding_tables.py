@@ -57,6 +57,8 @@ def drafted(seen: Survey, table: TableLook, given: Any, questions: Questions) ->
     if given.group:
         _group(table, given.group, learned)
     draft = TableDraft(seen.folder, given.name or slug(os.path.basename(seen.folder)), table, learned)
+    if table.split and not given.group and table.split != learned.name:
+        draft.take_given_split()
     draft.twins = _twins(draft)
     draft.remarks += [*_unused(draft), *_taken(table, learned, given), *_further(seen, table)]
     if not draft.features:
@@ -145,7 +147,7 @@ def _taken(table: TableLook, learned: TableField, given: Any) -> list[str]:
         )
     if learned.unknown:
         remarks.append(f"{counted(learned.unknown, 'row')} with {learned.name} -1 are taken for rows without one")
-    if table.group and not given.group:
+    if table.group and not given.group and table.group != table.split:
         remarks.append(
             f"{table.group} says what belongs together: all of one is held out or none, and nothing is learned from "
             "it; --group with another field changes that"

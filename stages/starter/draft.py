@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hyperloom.stages.modality import Size
+from hyperloom.stages.starter.given_split import GivenPin
 from hyperloom.stages.starter.grouping import Grouping
 from hyperloom.stages.starter.networks import NetworkLook
 from hyperloom.stages.starter.truth import Truth
@@ -35,6 +36,8 @@ class Draft:
     """Height and width of the pictures."""
     grouping: Grouping | None = None
     held: list[str] = field(default_factory=list)
+    pin: GivenPin = field(default_factory=dict)
+    """What the folders themselves hold out."""
     truths: list[Truth] = field(default_factory=list)
     looks: list[NetworkLook] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -65,7 +68,8 @@ class Draft:
         if self.grouping is None:
             return self.count
         keys = self.few if few and self.few else list(self.grouping.groups)
-        return max(1, sum(self.grouping.groups[k] not in self.held for k in keys))
+        out = {group for groups in self.pin.values() for group in groups} | set(self.held)
+        return max(1, sum(self.grouping.groups[k] not in out for k in keys))
 
     @property
     def sources(self) -> dict[str, list[NetworkLook]]:

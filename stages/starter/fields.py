@@ -21,6 +21,7 @@ from hyperloom.stages.ingest.rows import Dialect, TableRow, rows
 from hyperloom.stages.ingest.source import IMAGES, SOUNDS
 from hyperloom.stages.modality.choice import NAMELESS, whole
 from hyperloom.stages.starter.blanks import among_numbers, blanks
+from hyperloom.stages.starter.given_split import is_split
 from hyperloom.stages.starter.times import times
 from hyperloom.stages.starter.truth import NotUnderstood
 from hyperloom.stages.starter.written_numbers import numbers, numerals_of
@@ -117,6 +118,8 @@ class TableLook:
     fields: list[TableField]
     key: str = ""
     group: str = ""
+    split: str = ""
+    """The field that deals the rows to training and test (see stages.starter.given_split)."""
     time: str = ""
     by_time: bool = False
     worded: dict[str, list[str]] = field(default_factory=dict)
@@ -168,7 +171,8 @@ def look(path: str, folders: Sequence[str]) -> TableLook:
     unique = [f for f in fields if len(set(f.cells)) == len(plain)]
     named = [f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED]
     seen.key = next(iter(named or [f.name for f in unique if _counts(f.cells)]), "")
-    seen.group = next((f.name for f in seen.owners()), "")
+    seen.split = next((f.name for f in fields if len(f.cells) == len(plain) and is_split(set(f.cells))), "")
+    seen.group = next((f.name for f in seen.owners() if f.name != seen.split), "")
     seen.time = next((f.name for f in fields if f.kind == "time" and len(set(f.cells)) > 1), "")
     return seen
 
@@ -176,7 +180,8 @@ def look(path: str, folders: Sequence[str]) -> TableLook:
 def target(seen: TableLook, task: str) -> TableField:
     """The field to learn. Raises NotUnderstood for one that is not there, or holds nothing that can be learned."""
     usual = next((f for n in TARGETS if (f := seen.named(n)) and f.kind), None)
-    last = next((f for f in reversed(seen.fields) if f.kind in ("category", "scalar") and f.name != seen.group), None)
+    others = [f for f in seen.fields if f.kind in ("category", "scalar") and f.name not in (seen.group, seen.split)]
+    last = others[-1] if others else None
     chosen = seen.named(task) if task else usual or last
     listed = ", ".join(f.name for f in seen.fields)
     if chosen is None:

@@ -12,15 +12,16 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from hyperloom.stages.starter.survey import LIST, DataFile
+from hyperloom.stages.starter.given_split import WORDS, folder_words
+from hyperloom.stages.starter.survey import LIST, DataFile, key
 from hyperloom.stages.starter.truth import NotUnderstood
 
 FOLDER = "folder"
 FEWEST, MOST, FEW = 2, 200, 3
 """Folders that may be classes: how many there are, and files in each at least."""
 NO_CLASS = {
-    "train", "training", "val", "valid", "validation", "test", "testing", "dev", "images", "image", "img", "imgs",
-    "pictures", "photos", "frames", "rgb", "raw", "data", "left", "right", "audio", "sounds", "wav", "text", "texts",
+    *(word for words in WORDS.values() for word in words), "images", "image", "img", "imgs", "pictures", "photos",
+    "frames", "rgb", "raw", "data", "left", "right", "audio", "sounds", "wav", "text", "texts",
 }  # fmt: skip
 
 
@@ -43,7 +44,8 @@ def is_rule(task: str) -> bool:
 
 def listed(files: Sequence[DataFile], task: str, folder: str) -> str:
     """Write the table into `folder`; its path. Raises NotUnderstood where the rule does not fit."""
-    rows = [_row(file, task) for file in files]
+    words = folder_words(files, folder)
+    rows = [_row(file, task, words.get(key(file, folder), "")) for file in files]
     if len({row[1] for row in rows if row[1]}) < 2:
         raise NotUnderstood(f"--task {task}: all files would be of one class ({rows[0][1]!r}). Next: another rule")
     grouped = any(row[2] for row in rows)
@@ -55,13 +57,14 @@ def listed(files: Sequence[DataFile], task: str, folder: str) -> str:
     return path
 
 
-def _row(file: DataFile, task: str) -> tuple[str, str, str]:
+def _row(file: DataFile, task: str, split: str) -> tuple[str, str, str]:
+    """Name, class, and the group, which is that of the rule or else the `split` that a folder names."""
     if task == FOLDER:
-        return file.name, os.path.basename(os.path.dirname(file.name)), ""
+        return file.name, os.path.basename(os.path.dirname(file.name)), split
     try:
         match = re.search(task, file.name)
     except re.error as error:
         raise NotUnderstood(f"--task {task!r} is no regular expression: {error}") from error
     if match is None:
-        return file.name, "", ""
-    return file.name, match["label"], match["group"] if "group" in match.re.groupindex else ""
+        return file.name, "", split
+    return file.name, match["label"], match["group"] if "group" in match.re.groupindex else split

@@ -149,6 +149,8 @@ def _split(draft: Draft) -> dict[str, Any]:
 
 
 def _held(draft: Draft) -> dict[str, Any]:
+    if draft.pin:
+        return {"by": "group", "pin": draft.pin}
     if not draft.held or len(draft.held) > HELD_PINNED:
         return {"by": "group", "test": 0.2}
     return {"by": "group", "pin": {"test": draft.held}}

@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hyperloom.stages.ingest.rows import TableRow
+from hyperloom.stages.ingest.source import path_safe
 from hyperloom.stages.starter.dealing import held_rows
 from hyperloom.stages.starter.draft import AUGMENT
 from hyperloom.stages.starter.fields import FILED, TableField, TableLook
+from hyperloom.stages.starter.given_split import GivenPin, pinned, place
 from hyperloom.stages.starter.lines import block, comment, flow
 from hyperloom.stages.starter.times import period, word
 
@@ -43,6 +46,8 @@ class TableDraft:
     remarks: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     """Groups that are held out by name; without any a share of all groups is."""
+    pin: GivenPin = field(default_factory=dict)
+    """What the table itself holds out."""
     twins: list[str] = field(default_factory=list)
     """Fields that are the one to learn by other names."""
     period: str = ""
@@ -53,6 +58,10 @@ class TableDraft:
         many rows with a value to learn are among them, where these are few. Where rows are to be grouped by time and no
         period will do, each date is a group."""
         table = self.table
+        if self.pin:
+            self.held = self.pin["test"]
+            self._warn_of_few(sum(path_safe(str(row[table.split])) in self.held for row in self._rows_with_a_value))
+            return
         when = table.named(table.time) if table.time else None
         newest = period(list(table.content.values()), when, self.target) if when else ""
         if table.by_time and isinstance(newest, str):
@@ -63,21 +72,58 @@ class TableDraft:
             self.held, count = held_rows(self.table, self.target, PARTS)
         if table.time:
             self.remarks.append(_dated(table, self.period, newest if isinstance(newest, str) else ""))
-        if self.held and count < FEW:
+        if self.held:
+            self._warn_of_few(count)
+
+    def take_given_split(self) -> None:
+        """Hold out what the table itself holds out, and say which groups of another field lie on both sides."""
+        table = self.table
+        words = {str(number): str(row[table.split]) for number, row in table.content.items()}
+        labelled = [str(n) for n, row in table.content.items() if self.target.among(row)]
+        self.pin = pinned(words, labelled)
+        if not self.pin:
+            self.remarks.append(
+                f"not used: {table.split}, as not both its training and what it holds out have rows with "
+                f"{self.target.name}"
+            )
+            return
+        for owner in [f for f in table.owners() if f is not self.target]:
+            sides: dict[str, set[str]] = {}
+            for row in table.content.values():
+                if owner.among(row):
+                    sides.setdefault(str(row[owner.name]), set()).add(place(str(row[table.split])) or "")
+            if both := sorted(value for value, places in sides.items() if len(places) > 1):
+                self.remarks.append(
+                    f"{len(both)} of {len(sides)} {owner.name}, such as {both[0]}, lie on both sides of {table.split}: "
+                    f"where rows of one are alike, figures flatter (--group {owner.name} holds out whole ones)"
+                )
+        table.group = table.split
+        self.remarks.append(
+            f"{table.split} says which rows are for training and which are held out: taken as it is, and nothing is "
+            "learned from it; --group with another field deals them anew"
+        )
+
+    def _warn_of_few(self, count: int) -> None:
+        if count < FEW:
             self.remarks.append(
                 f"only {count} of the {self.labelled} rows with {self.target.name} are held out: figures of so few "
                 "say little, so give more rows a value before you believe them"
             )
 
     @property
+    def _rows_with_a_value(self) -> list[TableRow]:
+        return [row for row in self.table.content.values() if self.target.among(row)]
+
+    @property
     def split(self) -> dict[str, Any]:
-        return {"by": "group", "pin": {"test": self.held}} if self.held else {"by": "group", "test": 0.2}
+        pin = self.pin or ({"test": self.held} if self.held else {})
+        return {"by": "group", "pin": pin} if pin else {"by": "group", "test": 0.2}
 
     @property
     def features(self) -> list[TableField]:
         kinds = ("", "time")
         others = [f for f in self.table.fields if f.kind not in kinds and f is not self.target]
-        others = [f for f in others if f.name not in (self.table.group, *self.twins)]
+        others = [f for f in others if f.name not in (self.table.group, self.table.split, *self.twins)]
         return [f for f in others if f.name != self.table.key or f.kind in FILED]
 
     @property
@@ -135,6 +181,7 @@ def _rows(draft: TableDraft) -> list[str]:
     source |= {"group": group} if group else {"parts": PARTS}
     why = "rows are dealt into so many groups by their key: no field says what belongs together"
     why = "whole groups are held out" if table.group else why
+    why = f"{table.split} says what is held out" if draft.pin else why
     why = f"groups are {word(group)} of {table.time}, of which the newest are held out" if draft.period else why
     ingest = {"stage": "ingest", "group": "group", "rows": 64, "source": {**source, "columns": cells}}
     lines = block("rows", ingest, 2, {"source": [why]})
