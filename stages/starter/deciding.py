@@ -20,7 +20,7 @@ from hyperloom.stages.starter.command import TASKS, NothingToLearn, for_file
 from hyperloom.stages.starter.deciding_tables import drafted, table_of
 from hyperloom.stages.starter.draft import Draft, settle, slug
 from hyperloom.stages.starter.fields import TableLook
-from hyperloom.stages.starter.given_split import by_folder, folder_words, pinned
+from hyperloom.stages.starter.given_split import GivenPin, by_folder, folder_words, pinned
 from hyperloom.stages.starter.grouping import Grouping, grouped, held
 from hyperloom.stages.starter.labels import divided, truths_of
 from hyperloom.stages.starter.listed import FOLDER, class_folders
@@ -138,9 +138,7 @@ def _pictures(
     sentences += [*torn, *remarks, *problems]
     labelled = sorted({k for t in truths for k in t.keys})
     _ask_names(truths, questions)
-    words = {} if given.group else folder_words(pictures, root)
-    pin = pinned(words, labelled or list(words))
-    grouping = by_folder(words) if pin else _grouping(pictures, root, labelled, given.group)
+    grouping, pin = _grouping(pictures, root, labelled, given.group)
     draft = Draft(
         folder=seen.folder,
         name=given.name or slug(os.path.basename(seen.folder)),
@@ -246,9 +244,12 @@ def _ask_names(truths: Sequence[Truth], questions: Questions) -> None:
                 truth.definition["classes"] = names
 
 
-def _grouping(pictures: Sequence[DataFile], root: str, labelled: Sequence[str], rule: str) -> Grouping:
+def _grouping(pictures: Sequence[DataFile], root: str, labelled: Sequence[str], rule: str) -> tuple[Grouping, GivenPin]:
+    """The groups of the pictures, and what of them folders hold out by their names."""
     if not rule:
-        return grouped(pictures, root, labelled)
+        words = folder_words(pictures, root)
+        pin = pinned(words, labelled or list(words))
+        return (by_folder(words) if pin else grouped(pictures, root, labelled)), pin
     import re
 
     try:
@@ -260,7 +261,7 @@ def _grouping(pictures: Sequence[DataFile], root: str, labelled: Sequence[str], 
         raise NotUnderstood(f"--group {rule!r} does not match {lost}. Next: correct it")
     from hyperloom.stages.ingest.source import path_safe
 
-    return Grouping(rule, {k: path_safe(g) for k, g in groups.items()}, "as --group says")
+    return Grouping(rule, {k: path_safe(g) for k, g in groups.items()}, "as --group says"), {}
 
 
 def _source(pictures: Sequence[DataFile], root: str, grouping: Grouping, seen: Survey) -> dict[str, Any]:
