@@ -25,7 +25,7 @@ from hyperloom.stages.starter.grouping import Grouping, grouped, held
 from hyperloom.stages.starter.labels import divided, truths_of
 from hyperloom.stages.starter.listed import FOLDER, class_folders
 from hyperloom.stages.starter.questions import Questions
-from hyperloom.stages.starter.readable import left_out, readable, shortened
+from hyperloom.stages.starter.readable import filled, left_out, readable, shortened
 from hyperloom.stages.starter.survey import (
     DataFile,
     Survey,
@@ -128,15 +128,15 @@ def _pictures(
     classes = [c for c in for_file([c for c in given.classes if "=" not in c], "").split(",") if c]
     truths, remarks = truths_of(pictures, maps, notes, classes, task, seen.folder, bool(labels))
     root = common(pictures)
-    tried = [*spread(pictures, SAMPLES), *spread(pictures, TRIED)]
-    samples, torn = readable(tried, _pixels, SAMPLES, "pictures")
+    pictures, empty = filled(pictures, "pictures")
+    samples, torn = readable([*spread(pictures, SAMPLES), *spread(pictures, TRIED)], _pixels, SAMPLES, "pictures")
     looks, problems = _looks(given, samples, questions)
     if not (truths or maps or given.expert or given.labels or given.task) and (kinds := class_folders(pictures, True)):
         return _by_folder(seen, kinds, given, questions, sentences)
     if not (truths or maps or given.expert) and (looks := named.at_hand()):
         problems.append("nothing was given to learn from, so packages that are installed label the pictures")
-    sentences += [*torn, *remarks, *problems]
-    labelled = sorted({k for t in truths for k in t.keys})
+    sentences += [*empty, *torn, *remarks, *problems]
+    labelled = sorted({k for t in truths for k in t.keys} & {key(p, root) for p in pictures})
     _ask_names(truths, questions)
     grouping, pin = _grouping(pictures, root, labelled, given.group)
     draft = Draft(

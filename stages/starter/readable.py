@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -31,6 +32,17 @@ def readable(
     if torn and not values:
         raise NotUnderstood(f"none of the {kind} that were tried can be read: {torn[0]}. Next: mend them")
     return values, shortened(torn, kind)
+
+
+def filled(files: Sequence[DataFile], kind: str) -> tuple[list[DataFile], list[str]]:
+    """Those of the files that hold anything, if any does, and what is to be said of the others."""
+    kept = [file for file in files if os.path.getsize(file.path)]
+    if not kept or len(kept) == len(files):
+        return list(files), []
+    full = set(kept)
+    empty = [f"{f.name} is empty, and will be left out" for f in files if f not in full]
+    more = len(empty) - NAMED
+    return kept, [*empty[:NAMED], *([f"{more} more of the {kind} are empty, and will be left out"] if more > 0 else [])]
 
 
 def left_out(name: str, error: Exception) -> str:

@@ -100,6 +100,18 @@ def test_labels_of_a_few_odd_names(tmp_path: Path, init: Callable[..., tuple[int
     assert written(data).modalities["semantic"].classes == ("a", "b", "c")
 
 
+def test_empty_pictures_are_no_samples(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    """They were counted, also among those with labels and those held out, though none of them is ever read."""
+    names = [f"{d}/{i}.jpg" for d in "abcdef" for i in range(4)]
+    pictures(tmp_path / "images", names, tmp_path / "masks")
+    for name in ("a/1.jpg", "b/3.jpg", *(f"c/{i}.jpg" for i in range(4))):
+        (tmp_path / "images" / name).write_bytes(b"")
+    code, text = init(str(tmp_path))
+    assert code == 0 and "18 pictures, 18 with labels" in text, text
+    assert text.count("is empty, and will be left out") == 3 and "3 more of the pictures are empty" in text
+    assert "5 groups" in text and "c" not in written(tmp_path).steps["shards"].split.pin["test"]
+
+
 def test_few_labels_teach_alone(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
     """One sample in four has a label: the teacher reads those alone, and labels all."""
     pictures(tmp_path, [f"IMG_{i:04}.jpg" for i in range(24)], tmp_path / "gt", every=4)
