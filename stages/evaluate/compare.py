@@ -8,7 +8,7 @@ and the interval of the mean by Student's t.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,15 @@ BEST_EXPERT = "best_expert"
 ReportRow = dict[str, Any]
 
 
+Common = Callable[[Sequence[str], str], "tuple[dict[str, dict[str, float]], dict[str, Draws], int] | None"]
+"""Subjects and a modality -> their figures and draws on the samples that all of them answered, and how many these are;
+None where that makes no difference."""
+
+
 class Comparison:
     """Over the figures and draws of all subjects, by name. `families`: name -> models that differ in their seed.
-    `rises`: figure -> is a higher one better? Figures that are not among its keys are not compared."""
+    `rises`: figure -> is a higher one better? Figures that are not among its keys are not compared. `common` is for
+    figures that only count answers, `of_answers`."""
 
     def __init__(
         self,
@@ -32,7 +38,10 @@ class Comparison:
         draws: Mapping[str, Draws],
         families: Mapping[str, Sequence[str]],
         rises: Mapping[str, bool],
+        common: Common | None = None,
+        of_answers: Collection[str] = (),
     ):
+        self.common, self.of_answers = common, of_answers
         self.config, self.families, self.rises = config, families, rises
         self.figures: dict[str, Mapping[str, float]] = dict(figures)
         self.draws: dict[str, Draws] = dict(draws)
@@ -81,6 +90,14 @@ class Comparison:
 
     # -- inside --------------------------------------------------------------------------------------------------------
     def _difference(self, name: str, rival: str, key: str) -> ReportRow:
+        """On the samples that both answered, `samples` of them, where others would tell who had the easier ones."""
+        among = [m for who in (name, rival) for m in self.families.get(who, [who])]
+        shared = self.common(among, key.rpartition(".")[0]) if self.common and key in self.of_answers else None
+        if shared is not None:
+            figures, draws, count = shared
+            families = {who: self.families[who] for who in (name, rival) if who in self.families}
+            alone = Comparison(self.config, figures, draws, families, self.rises)
+            return {**alone._difference(name, rival, key), "samples": count}
         value, other = self.figures[name][key], self.figures[rival][key]
         one, two = self.draws.get(name, {}).get(key), self.draws.get(rival, {}).get(key)
         bounds = None if one is None or two is None else self._bounds(one - two)

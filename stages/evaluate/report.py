@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.commits.units import Record
@@ -11,12 +12,13 @@ from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.distill import int8, teachers
 from hyperloom.stages.evaluate import members, slices, verdict
+from hyperloom.stages.evaluate.common import CommonSamples
 from hyperloom.stages.evaluate.compare import Comparison
 from hyperloom.stages.evaluate.family import families
 from hyperloom.stages.evaluate.grounds import Grounds
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.lesson import rehearsal
-from hyperloom.stages.measure.intervals import Sheets, resampled
+from hyperloom.stages.measure.intervals import Intervals, Sheets
 from hyperloom.stages.measure.measure import directions, measure_of
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import exact
@@ -56,7 +58,7 @@ class Report:
         """The result; tables and figures also go out as events. `champion` was judged under that name, as far as it
         says the same as the recipe; `sheets` are the spaces of what was judged."""
         grounds = Grounds(self.stage, self.step, self.who, self.truth, champion, self.families)
-        decided = verdict.verdict(self.who, self.figures, self.modalities, self._teachers())
+        decided = verdict.verdict(self.who, self.figures, self.modalities, self._teachers(), self._common)
         rows = verdict.table(self.who, self.figures, self.modalities, self.costs, grounds.rehearsals)
         classes = self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
@@ -133,12 +135,10 @@ class Report:
         config = self.stage.intervals
         if config is None:
             return {}
-        draws, units = {}, 0
-        for subject in self.who:
-            names = self._names(subject)
-            records = self.records["columns" if subject.columns else subject.name]
-            draws[subject.name], units = resampled(config, self.step.storage, records, names)
-        compared = Comparison(config, self.figures, draws, self.families, self._rises())
+        draws = {s.name: self._sheets[s.name].draws(self._names(s)) for s in self.who}
+        units = next((one.resampled for one in self._sheets.values()), 0)
+        rises, of_answers = self._rises(), self._of_answers()
+        compared = Comparison(config, self.figures, draws, self.families, rises, self._common, of_answers)
         missing = {"champion"} - {s.name for s in self.who} if self.stage.champion else set()
         against = [name for name in self.stage.against if name not in missing]  # there may be no champion yet
         rows = compared.differences(self.who, against, best)
@@ -151,6 +151,21 @@ class Report:
             "said": verdict.difference_sentences(rows, self.modalities, config.level, grounds),
         }
 
+    def _records_of(self, subject: Subject) -> list[Record]:
+        return self.records["columns" if subject.columns else subject.name]
+
+    @cached_property
+    def _sheets(self) -> dict[str, Sheets]:
+        config = self.stage.intervals or Intervals()
+        return {s.name: Sheets(config, self.step.storage, self._records_of(s)) for s in self.who}
+
+    @property
+    def _common(self) -> CommonSamples:
+        return CommonSamples(self._sheets, {s.name: self._names(s) for s in self.who})
+
+    def _of_answers(self) -> set[str]:
+        return {f"{m}.{key}" for m, kind in self.modalities.items() for key in measure_of(kind).of_answers}
+
     def _sliced(self, sentences: list[str], rehearsals: Collection[str]) -> list[dict[str, Any]] | None:
         """Figures by slice, a table in MLflow; who is weakest where goes to `sentences`, but of `rehearsals`."""
         if not self.stage.slices:
@@ -162,8 +177,7 @@ class Report:
         for subject in self.who:
             if not self.figures[subject.name]:
                 continue
-            records = self.records["columns" if subject.columns else subject.name]
-            sheets = Sheets(slices.drawing(self.stage.intervals), self.step.storage, records)
+            sheets = Sheets(slices.drawing(self.stage.intervals), self.step.storage, self._records_of(subject))
             looked = slices.look(subject.name, sheets, self._names(subject), parts)
             rows += looked.rows
             sentences += [said] if subject.name not in rehearsals and (said := looked.sentence()) else []

@@ -36,6 +36,7 @@ from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.slices import Slice
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
+from hyperloom.stages.measure.measure import measure_of
 from hyperloom.stages.results import Judged, Shards, Trained
 from hyperloom.stages.schema import ReportSchema, made_by, recheck
 
@@ -128,7 +129,10 @@ class Evaluate(Stage):
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         edges = any(one.rounded for one in self.slices)  # they were compared in more digits than numbers are stored in
         pooled = self.pooled_boxes(modalities) if any(one.several for one in self.models.values()) else {}
-        return {**pooled, **({"edges": 2} if edges else {})}
+        judged = [kind for name, kind in modalities.items() if name in self.truth or not self.truth]
+        # whoever left samples out was compared by easier ones
+        of_answers = any(kind.metric in measure_of(kind).of_answers for kind in judged)
+        return {**pooled, **({"edges": 2} if edges else {}), **({"in common": 2} if of_answers else {})}
 
     def pooled_boxes(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Rows of boxes of several networks were averaged row by row, other objects' with each other."""

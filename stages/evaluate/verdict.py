@@ -12,9 +12,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.stages.evaluate.subject import Subject
-from hyperloom.stages.measure.measure import better, directions
+from hyperloom.stages.measure.measure import better, directions, measure_of
 
 if TYPE_CHECKING:
+    from hyperloom.stages.evaluate.compare import Common
     from hyperloom.stages.evaluate.grounds import Grounds
 
 ENOUGH = 0.5
@@ -76,9 +77,13 @@ def verdict(
     figures: Figures,
     modalities: Mapping[str, Any],
     teachers: Mapping[str, Collection[str]] | None = None,
+    common: Common | None = None,
 ) -> dict[str, Any]:
     """For each model and modality: its figure, the best expert's, and whether it is better; of students, whose teachers
     are judged under the names in `teachers`, also what share of both they keep.
+
+    By a figure that only counts answers (`Measure.of_answers`) model and expert are compared on the samples that both
+    answered, where these differ: `common` says which of the two figures and how many samples these are.
 
     {model: {modality: {"measure", "value", "expert": name or None, "expert_value", "beats": bool or None,
     "keeps": {"teacher": name, "of_teacher", "of_expert"}}}}
@@ -88,35 +93,52 @@ def verdict(
         if subject.kind != "model" or subject.columns:
             continue
         for name, modality in modalities.items():
-            measure, key = modality.metric, f"{name}.{modality.metric}"
+            key = f"{name}.{modality.metric}"
             if not math.isfinite(figures.get(subject.name, {}).get(key, math.nan)):
                 continue
-            rival, value = best(who, figures, "expert", name, modality), figures[subject.name][key]
+            rival = best(who, figures, "expert", name, modality)
             against = None if rival is None else figures[rival][key]
-            decided.setdefault(subject.name, {})[name] = {
-                "measure": measure,
-                "value": value,
-                "expert": rival,
-                "expert_value": against,
-                "beats": None if against is None else better(value, against, directions(modality)[measure]),
-            }
+            shared = _shared(common, subject.name, rival, name, modality)
+            row = _against(figures[subject.name][key], rival, against, shared, modality)
             if teachers and teachers.get(subject.name):
                 above = [s for s in who if s.name in teachers[subject.name]]
                 teacher = best(above, figures, "model", name, modality)
-                decided[subject.name][name]["keeps"] = {
-                    "teacher": teacher,
-                    "of_teacher": None
-                    if teacher is None
-                    else _share(value, figures[teacher][key], directions(modality)[measure]),
-                    "of_expert": None if against is None else _share(value, against, directions(modality)[measure]),
-                }
+                kept = None if teacher is None else _share(row["value"], figures[teacher][key], modality)
+                row["keeps"] = {"teacher": teacher, "of_teacher": kept, "of_expert": row.pop("keeps")}
+            else:
+                del row["keeps"]
+            decided.setdefault(subject.name, {})[name] = row
     return decided
 
 
-def _share(value: float, of: float, higher: bool) -> float | None:
+def _against(
+    value: float, rival: str | None, against: float | None, shared: Mapping[str, Any] | None, modality: Any
+) -> dict[str, Any]:
+    """A row of the verdict; `keeps`: what share of the expert's figure."""
+    higher = directions(modality)[modality.metric]
+    mine, theirs = (shared["value"], shared["expert_value"]) if shared else (value, against)
+    row = {"measure": modality.metric, "value": value, "expert": rival, "expert_value": against}
+    row["beats"] = None if theirs is None else better(mine, theirs, higher)
+    row["keeps"] = None if theirs is None else _share(mine, theirs, modality)
+    return {**row, "common": dict(shared)} if shared else row
+
+
+def _shared(common: Common | None, who: str, rival: str | None, name: str, modality: Any) -> dict[str, Any] | None:
+    """The figures of both on the samples that both answered; None where that makes no difference."""
+    if rival is None or common is None or modality.metric not in measure_of(modality).of_answers:
+        return None
+    shared = common([who, rival], name)
+    if shared is None:
+        return None
+    figures, _, count = shared
+    key = f"{name}.{modality.metric}"
+    return {"value": figures[who][key], "expert_value": figures[rival][key], "samples": count}
+
+
+def _share(value: float, of: float, modality: Any) -> float | None:
     """What `value` keeps of another figure: their ratio, or the reverse where lower figures are better; None of a
     figure that is nothing to keep, or of which there is none."""
-    above, below = (value, of) if higher else (of, value)
+    above, below = (value, of) if directions(modality)[modality.metric] else (of, value)
     return above / below if below > 0 and above >= 0 else None
 
 
@@ -161,7 +183,7 @@ def sentences(
                 lines.append(f"{figure}; no expert to compare with")
             else:
                 undecided = (name, d["expert"], f"{modality}.{d['measure']}") in close
-                lines.append(f"{figure} {_relation(d['beats'], undecided)} {best}")
+                lines.append(f"{figure} {_relation(d['beats'], undecided)} {best}{_in_common(d.get('common'))}")
             lines[-1] += _kept(d.get("keeps", {}))
     return lines
 
@@ -171,6 +193,13 @@ def _relation(beats: bool, undecided: bool) -> str:
     if undecided:
         return f"is {'above' if beats else 'not above'} the best expert, too close to call"
     return "beats every single expert" if beats else "DOES NOT beat the best expert"
+
+
+def _in_common(row: Mapping[str, Any] | None) -> str:
+    """What was compared where the expert left samples out."""
+    if row is None:
+        return ""
+    return f"; on the {row['samples']} samples that both answer {row['value']:.4g} against {row['expert_value']:.4g}"
 
 
 def _kept(keeps: Mapping[str, Any]) -> str:
@@ -195,5 +224,6 @@ def difference_sentences(
         lines.append(
             f"{who} against {against}: {row['figure']} {row['difference']:+.4f} "
             f"({100 * level:g} % interval {row['low']:+.4f} to {row['high']:+.4f}): {outcome}"
+            + (f", on the {row['samples']} samples that both answer" if row.get("samples") else "")
         )
     return lines

@@ -81,6 +81,7 @@ class LevelMeasure(ClassMeasure):
     """Of ordered levels also mae, which counts levels; what is no level is as far off as a level can be."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {**ClassMeasure.higher_is_better, "mae": False}
+    of_answers: ClassVar[frozenset[str]] = frozenset({"mae"})
 
     def measured(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         predicted, foreign = np.asarray(sums["matrix"], np.int64), np.asarray(sums["foreign"], np.int64)

@@ -16,6 +16,7 @@ class EmbeddingMeasure(Measure):
     """cosine, over the samples with an answer; a point at zero has no direction, so it is none."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"cosine": True}
+    of_answers: ClassVar[frozenset[str]] = frozenset(higher_is_better)
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         known = modality.known(truth)

@@ -77,6 +77,16 @@ class Sheets:
     def keys(self) -> list[str]:
         return list(self.units)
 
+    def answered(self, name: str) -> set[str]:
+        """Keys of the samples of which what the sheets call `name` has an answer."""
+        return {
+            key
+            for keys, _, sums in self._sheets
+            if name in sums
+            for key, count in zip(keys, sums[name]["answered"], strict=True)
+            if count > 0
+        }
+
     def figures(self, names: Mapping[str, Any], only: Collection[str] | None = None) -> dict[str, float]:
         """Figures over all samples, or those with the keys `only`; named as `resampled` names them."""
         once = dict.fromkeys(self.units, np.ones(1))

@@ -26,6 +26,9 @@ class Measure(Plugin):
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {}
     """Every figure that it gives, and its direction."""
+    of_answers: ClassVar[frozenset[str]] = frozenset()
+    """Figures in which what has no answer does not count: of two who answered different samples they say who had the
+    easier ones, so they are compared on the samples that both answered."""
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         """Statistics of (N, *shape) values whose truth is known; `answered`, (N,) bool, says which have a `prediction`.

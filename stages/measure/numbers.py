@@ -26,6 +26,7 @@ class NumberMeasure(Measure):
     """Of numbers: mae and rmse, in the modality's unit, and absrel, the mean error as a share of the truth."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"mae": False, "rmse": False, "absrel": False}
+    of_answers: ClassVar[frozenset[str]] = frozenset(higher_is_better)
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         known, both = _judged(modality, truth, prediction, answered)
@@ -58,6 +59,7 @@ class AngleMeasure(Measure):
     """Of directions: angle, the mean in degrees."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"angle": False}
+    of_answers: ClassVar[frozenset[str]] = frozenset(higher_is_better)
 
     def statistics(self, modality: Modality, truth: np.ndarray, prediction: np.ndarray, answered: np.ndarray) -> Sums:
         known, both = _judged(modality, truth, prediction, answered)

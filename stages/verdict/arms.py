@@ -14,8 +14,8 @@ import numpy as np
 from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.root.storage import Storage
-from hyperloom.stages.measure.intervals import Intervals, resampled
-from hyperloom.stages.measure.measure import directions
+from hyperloom.stages.measure.intervals import Intervals, Sheets
+from hyperloom.stages.measure.measure import directions, measure_of
 from hyperloom.stages.results import Judged
 from hyperloom.stages.verdict.bootstrap import Arm
 
@@ -25,6 +25,8 @@ class Reports:
 
     def __init__(self, storage: Storage, reports: Mapping[str, Manifest], modalities: Mapping[str, Any]):
         self.storage, self.modalities = storage, modalities
+        self.remarks: list[str] = []
+        """Where only a part of the samples was compared."""
         self.folds = {name: _Fold(name, manifest) for name, manifest in reports.items()}
         settings = {name: fold.intervals for name, fold in self.folds.items()}
         if len({(i.draws, i.level, i.over, i.block, i.seed) for i in settings.values()}) > 1:
@@ -41,23 +43,49 @@ class Reports:
         modality, _, measure = figure.rpartition(".")
         return 1 if directions(self.modalities[modality])[measure] else -1
 
-    def arm(self, subject: str, figure: str) -> Arm:
-        """A subject in all folds. Raises RecipeError where a report does not know it, or not by that figure."""
-        values, draws = [], []
+    def arms(self, subjects: Sequence[str], figure: str) -> list[Arm]:
+        """The subjects in all folds; by a figure that only counts answers, on the samples that all of them answered.
+        Raises RecipeError where a report does not know one, or not by that figure, or they have none in common."""
+        values: dict[str, list[list[float]]] = {subject: [] for subject in subjects}
+        draws: dict[str, list[list[np.ndarray]]] = {subject: [] for subject in subjects}
         for fold in self.folds.values():
-            members = fold.members(subject)
-            values.append([fold.value(member, figure) for member in members])
-            draws.append([self._draws(fold, member, figure) for member in members])
-        if len({len(seeds) for seeds in values}) > 1:
-            raise RecipeError(f"{subject!r} has not as many seeds in one report as in another. Next: train as many")
-        return Arm(subject, np.array(values), np.array(draws))
+            members = {subject: fold.members(subject) for subject in subjects}
+            common = self._common(fold, [m for each in members.values() for m in each], figure)
+            for subject, each in members.items():
+                measured = [self._measured(fold, member, figure, common) for member in each]
+                values[subject].append([value for value, _ in measured])
+                draws[subject].append([drawn for _, drawn in measured])
+        for subject in subjects:
+            if len({len(seeds) for seeds in values[subject]}) > 1:
+                raise RecipeError(f"{subject!r} has not as many seeds in one report as in another. Next: train as many")
+        return [Arm(subject, np.array(values[subject]), np.array(draws[subject])) for subject in subjects]
 
-    def _draws(self, fold: _Fold, member: str, figure: str) -> np.ndarray:
+    def _common(self, fold: _Fold, members: Sequence[str], figure: str) -> set[str] | None:
+        """Keys of the samples that count; None for all of them."""
         modality, _, measure = figure.rpartition(".")
+        if measure not in measure_of(self.modalities[modality]).of_answers:
+            return None
+        sheets = [fold.sheets(member, modality) for member in members]
+        answered = [Sheets(fold.intervals, self.storage, records).answered(label) for label, records in sheets]
+        common = set.intersection(*answered)
+        if all(each == common for each in answered):
+            return None
+        if not common:
+            raise RecipeError(f"the report {fold.name!r} has no sample that all of {', '.join(members)} answer")
+        who, count = " and ".join(dict.fromkeys(members)), f"{len(common)} of {fold.judged.samples}"
+        self.remarks.append(f"{fold.name}: {figure} of {who} on the {count} samples that all of them answer")
+        return common
+
+    def _measured(self, fold: _Fold, member: str, figure: str, common: set[str] | None) -> tuple[float, np.ndarray]:
+        """The figure of a member, and its draws."""
+        modality, _, measure = figure.rpartition(".")
+        value = fold.value(member, figure)
         label, records = fold.sheets(member, modality)
-        config = fold.intervals
-        drawn, _ = resampled(config, self.storage, records, {label: (modality, self.modalities[modality])})
-        return drawn.get(f"{modality}.{measure}", np.full(config.draws, np.nan))
+        sheets, names = Sheets(fold.intervals, self.storage, records), {label: (modality, self.modalities[modality])}
+        if common is not None:
+            value = sheets.figures(names, common)[figure]
+        drawn = sheets.draws(names, common)
+        return value, drawn.get(f"{modality}.{measure}", np.full(fold.intervals.draws, np.nan))
 
 
 class _Fold:

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -21,7 +21,7 @@ from hyperloom.pipeline.config import StepName, as_tuple
 from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
-from hyperloom.stages.measure.measure import directions
+from hyperloom.stages.measure.measure import directions, measure_of
 from hyperloom.stages.schema import ReportSchema, recheck
 from hyperloom.stages.verdict.arms import Reports
 from hyperloom.stages.verdict.bootstrap import Statistic, bootstrap
@@ -40,6 +40,12 @@ class VerdictStage(Stage):
     beside: dict[str, Claim] = {}
 
     _steps = field_validator("report", mode="before")(as_tuple)
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """Whoever left out samples had them left out of his figure alone, so that it seemed better."""
+        asked = (claim.figure.rpartition(".") for claim in self._all().values())
+        of_answers = any(m in modalities and f in measure_of(modalities[m]).of_answers for m, _, f in asked)
+        return {"in common": 2} if of_answers else {}
 
     def uses(self) -> set[str]:
         return {claim.figure.rpartition(".")[0] for claim in self._all().values()}
@@ -62,6 +68,8 @@ class VerdictStage(Stage):
         step.events.emit("table", step.name, name="claims", rows=rows)
         tags = {f"verdict.{name}": f"{name}: {one.word}" for name, one in concluded.items()}
         step.events.emit("tag", step.name, values={"outcome": f"claims: {word}", **tags})
+        for text in dict.fromkeys(reports.remarks):
+            step.events.emit("note", step.name, text=text)
         for name, one in concluded.items():
             step.events.emit("note", step.name, text=f"{name}: {self._all()[name].figure} {one.sentence()}")
         step.events.emit("note", step.name, text=f"verdict: {word.upper()}")
@@ -77,7 +85,7 @@ class VerdictStage(Stage):
 def conclude(claim: Claim, reports: Reports) -> Conclusion:
     """What the reports say of a claim."""
     sign, names = reports.sign(claim.figure), list(claim.subjects())
-    arms = [reports.arm(name, claim.figure) for name in names]
+    arms = reports.arms(names, claim.figure)
     outcome = bootstrap(arms, _statistic(claim, names, sign))
     word = claim.word(outcome.interval, outcome.seeds)
     smallest = None if outcome.interval is None else (outcome.interval[1] - outcome.interval[0]) / 2

@@ -1,0 +1,98 @@
+"""An error is a mean over answers: whoever is silent where it is hard is compared on what both answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline.root import events
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.stages.evaluate import verdict
+from hyperloom.stages.evaluate.common import CommonSamples
+from hyperloom.stages.evaluate.compare import Comparison
+from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.evaluate.subject import Subject
+from hyperloom.stages.measure.intervals import Intervals, Sheets
+from hyperloom.stages.results import Judged
+from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.verdict.conclusion import Concluded
+from hyperloom.stages.verdict.stage import VerdictStage
+from tests.unit import inline
+
+KNOWN: dict[str, Any] = inline.modalities(speed={"type": "scalar", "unit": "m/s"})
+SPEED, COUNT = KNOWN["speed"], 160
+EASY = 120
+"""Samples of which the shy one says something; bold is better there, and far off where it is hard."""
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Any]:
+    storage, draw = Storage(str(tmp_path_factory.mktemp("root"))), np.random.default_rng(0)
+    samples = []
+    for i in range(COUNT):
+        truth, easy = draw.uniform(0, 10), i % 4 != 3
+        bold = truth + (draw.uniform(0.6, 1.0) if easy else 8.0)
+        shy = truth + draw.uniform(1.0, 1.4) if easy else None
+        told = {"speed@truth": truth, "speed@bold": bold, "speed@shy": shy, "speed@mute": None if easy else truth}
+        samples.append({c: None if v is None else SPEED.fit([v]) for c, v in told.items()})
+    raw = inline.ingested(storage, KNOWN, {"a": samples, "rest": samples[:8]}, 40)
+    split = {"pin": {"test": ["a"], "train": ["rest"]}}
+    shards = inline.step(Shard(stage="shard", data="frames", split=split), storage, KNOWN, "shards", frames=raw)
+    stage = Evaluate(stage="evaluate", data="shards", pictures=0, intervals={"over": "frames", "draws": 300})
+    report = inline.step(stage, storage, KNOWN, "report", shards=inline.finish(shards))
+    return storage, inline.finish(report)
+
+
+def shared(judged: tuple[Storage, Any], *names: str) -> CommonSamples:
+    storage, report = judged
+    space = Judged.from_manifest(report).sheets["columns"]
+    sheets = Sheets(Intervals(draws=300, over="frames"), storage, [r for r in report.records if r.space == space])
+    return CommonSamples(dict.fromkeys(names, sheets), {n: {f"speed@{n}": ("speed", SPEED)} for n in names})
+
+
+def test_a_claim_is_about_what_both_answer_and_says_so(judged: tuple[Storage, Any]) -> None:
+    storage, report = judged
+    figures = Judged.from_manifest(report).figures
+    assert figures["shy"]["speed.mae"] < 1.5 < figures["bold"]["speed.mae"], "the means over their own answers"
+    claims = {"bold": {"ours": "bold", "theirs": "shy", "figure": "speed.mae"}}
+    stage = VerdictStage.model_validate({"stage": "verdict", "report": ["report"], "claims": claims})
+    made = inline.finish(inline.step(stage, storage, KNOWN, "verdict", report=report))
+    one = Concluded.from_manifest(made).claims["bold"]
+    assert one.word == "holds" and one.value == pytest.approx(0.4, abs=0.05), "it was reversed"
+    assert one.sides == {"bold": pytest.approx(0.8, abs=0.03), "shy": figures["shy"]["speed.mae"]}
+    texts = [e["text"] for e in events.read(storage, "test") if e["kind"] == "note"]
+    assert f"report: speed.mae of bold and shy on the {EASY} of {COUNT} samples that all of them answer" in texts
+    assert stage.revised_for(KNOWN) and not stage.revised_for({}), "earlier ones are asked again"
+
+
+def test_a_model_is_held_against_an_expert_on_what_both_answer(judged: tuple[Storage, Any]) -> None:
+    figures, who = Judged.from_manifest(judged[1]).figures, [Subject("bold", "model"), Subject("shy", "expert")]
+    common = shared(judged, "bold", "shy", "mute")
+    decided = verdict.verdict(who, figures, {"speed": SPEED}, None, common)
+    row = decided["bold"]["speed"]
+    assert row["beats"] is True and row["common"]["samples"] == EASY and row["value"] == figures["bold"]["speed.mae"]
+    (line,) = verdict.sentences(decided)
+    assert "beats every single expert (best: shy 1.2" in line and f"on the {EASY} samples that both answer 0.8" in line
+    alone = verdict.verdict(who, figures, {"speed": SPEED})["bold"]["speed"]
+    assert alone["beats"] is False and "common" not in alone
+
+    draws = {n: Sheets.draws(common._sheets[n], common._names[n]) for n in ("bold", "shy")}
+    config, rises = Intervals(draws=300, over="frames"), {"speed.mae": False}
+    compared = Comparison(config, figures, draws, {}, rises, common, {"speed.mae"})
+    (row,) = compared.differences(who, ["shy"], {})
+    assert row["better"] is True and row["samples"] == EASY and row["difference"] == pytest.approx(-0.4, abs=0.05)
+    (said,) = verdict.difference_sentences([row], {"speed": SPEED}, 0.95)
+    assert said.endswith(f"better, on the {EASY} samples that both answer")
+    (row,) = Comparison(config, figures, draws, {}, rises).differences(who, ["shy"], {})
+    assert row["better"] is False and "samples" not in row
+
+
+def test_who_answers_the_same_samples_is_compared_as_ever(judged: tuple[Storage, Any], tmp_path: Path) -> None:
+    common = shared(judged, "bold", "shy", "mute")
+    assert common(["bold", "bold"], "speed") is None
+    assert common(["shy", "mute"], "speed") is None, "nothing in common is no comparison that could be mended"
+    assert common(["bold", "mute"], "speed")[2] == COUNT - EASY  # type: ignore[index]
