@@ -43,8 +43,8 @@ class VerdictStage(Stage):
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Whoever left out samples had them left out of his figure alone, so that it seemed better."""
-        asked = (claim.figure.rpartition(".") for claim in self._all().values())
-        of_answers = any(m in modalities and f in measure_of(modalities[m]).of_answers for m, _, f in asked)
+        figures = (claim.figure.rpartition(".") for claim in self._all().values())
+        of_answers = any(m in modalities and f in measure_of(modalities[m]).of_answers for m, _, f in figures)
         return {"in common": 2} if of_answers else {}
 
     def uses(self) -> set[str]:
