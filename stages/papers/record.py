@@ -26,6 +26,9 @@ class Cost:
 
     seconds: float = 0.0
     cpu: float = 0.0
+    last_seconds: float = 0.0
+    last_cpu: float = 0.0
+    """Of the verdict before at the same root, whose finished steps a new one reuses."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,9 @@ def read(recipe: Path) -> PaperRecord | None:
         raise RecipeError(f"{path} is no record of a paper ({error}). Next: restore or remove it") from error
 
 
-def write(recipe: Path, record: PaperRecord) -> None:
-    """Put a record beside its recipe; the one that was there goes to `before`, unless it is of the same step. Then what
-    that took stays, since a second look at finished steps takes nothing."""
+def write(recipe: Path, record: PaperRecord) -> PaperRecord:
+    """Put a record beside its recipe, as it is returned; the one that was there goes to `before`, unless it is of the
+    same step. Then what that took stays, since a second look at finished steps takes nothing."""
     old, before = read(recipe), []
     if old is not None:
         last = {k: v for k, v in asdict(old).items() if k not in ("before", "steps", "whole")}
@@ -101,6 +104,7 @@ def write(recipe: Path, record: PaperRecord) -> None:
     fields = {k: v for k, v in {**asdict(record), "before": before}.items() if k != "whole"}
     temporary.write_text(_text({**fields, "seal": _seal(fields)}), encoding="utf-8")
     temporary.replace(recipe.with_suffix(".json"))
+    return record
 
 
 def _seal(fields: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from hyperloom.stages.papers.shelf import PaperRecipe
 from hyperloom.stages.verdict.conclusion import Concluded
 
 COST = "cost.json"
-"""What attempts took that have not come to a verdict yet."""
+"""What attempts took that have not come to a verdict yet, and what the last verdict took."""
 
 
 def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress: Progress | None = None) -> str:
@@ -43,9 +43,11 @@ def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress:
     if not outcome.ok:
         why = "; ".join(f"{name}: {problem}" for name, problem in outcome.problems.items())
         raise StepFailed(f"{one.path}: {why or 'not all steps are done'}. Next: the same command goes on from there")
-    written = _record(one, cost)
-    record.write(one.path, written)
-    (Path(one.root) / COST).unlink(missing_ok=True)
+    if "fresh" in outcome.states.values():  # steps of the verdict before are a part of this one
+        seconds, cpu = cost.seconds + cost.last_seconds, cost.cpu + cost.last_cpu
+        cost = Cost(round(seconds, 1), round(cpu, 1))
+    written = record.write(one.path, _record(one, cost))
+    _keep(one.root, Cost(last_seconds=written.seconds, last_cpu=written.cpu))
     return written.verdict
 
 
@@ -72,10 +74,16 @@ def spent(root: str) -> Iterator[Cost]:
     finally:
         cost.seconds = round(before.seconds + time.monotonic() - wall, 1)
         cost.cpu = round(before.cpu + time.process_time() - cpu, 1)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written = path.with_suffix(".new")
-        written.write_text(json.dumps(vars(cost)), encoding="utf-8")
-        written.replace(path)
+        cost.last_seconds, cost.last_cpu = before.last_seconds, before.last_cpu
+        _keep(root, cost)
+
+
+def _keep(root: str, cost: Cost) -> None:
+    path = Path(root) / COST
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_suffix(".new")
+    written.write_text(json.dumps(vars(cost)), encoding="utf-8")
+    written.replace(path)
 
 
 def alone(folder: str, name: str, root: str) -> str:

@@ -190,6 +190,7 @@ def test_a_record_follows_its_recipe(folder: Path, capsys: pytest.CaptureFixture
     assert _papers("run", "0901") == 0 and "not shown" in capsys.readouterr().out
     second = json.loads(record.read_text())
     assert second["seconds"] > cost["seconds"] > 0, "an attempt that failed counts"
+    assert second["seconds"] > first["seconds"] + cost["seconds"], "and so do steps that the verdict before had done"
     assert second["verdict"] == "not shown" and [b["verdict"] for b in second["before"]] == ["holds"]
 
 
