@@ -26,7 +26,7 @@ from hyperloom.pipeline.errors import SourceError
 
 EVERYTHING = "**"
 ROOT = "the root"
-OTHER = "the root of other runs: name it in the path if its files are meant"
+OTHER = "the root of other runs: name it in the path, without wildcards, if its files are meant"
 MARKS = ("claims", "events", "steps")
 """Folders of every root that runs have used."""
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
@@ -93,7 +93,7 @@ def find(path: str, root: str = "") -> FileList:
             listed.passed_by = True
             continue
         if fault == OTHER:
-            listed.left_out[file.name] = fault
+            listed.left_out[_readable(file.name)] = fault
             continue
         if not matches(file.name):
             continue
@@ -101,7 +101,7 @@ def find(path: str, root: str = "") -> FileList:
         if not fault and identity in seen:
             fault = "a link to a file that is listed anyway"
         if fault:
-            listed.left_out[file.name.encode("utf-8", "backslashreplace").decode()] = fault
+            listed.left_out[_readable(file.name)] = fault
             continue
         if identity is not None:
             seen.add(identity)
@@ -117,6 +117,11 @@ def _expression(pattern: str) -> str:
     from fsspec.utils import glob_translate
 
     return ".*" if pattern == EVERYTHING else glob_translate(pattern)
+
+
+def _readable(name: str) -> str:
+    """A name that can be printed, whatever its bytes are."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_text(name: str) -> bool:

@@ -5,7 +5,7 @@
 Boxes, polygons, masks, points, skeletons and tags; a turned box is the polygon of its corners. Of a video each frame
 that has something shown is a picture, and what belongs to one track has the track's id. Polylines, ellipses and cuboids
 are counted and left out. Attributes are kept as texts; `occluded`, `z_order` and `source` are among them. What was not
-drawn by hand has its attribute `score` as its score.
+drawn by hand has its attribute `score`, of 0 to 1, as its score.
 """
 
 from __future__ import annotations
@@ -141,8 +141,9 @@ def _add(picture: AnnotatedPicture, shape: Element, label: str, number: Any) -> 
         annotation.layer = _whole(shape.get("z_order"))
         annotation.attributes = {k: v for k in KEPT if (v := shape.get(k)) not in (None, "0", "manual")}
         annotation.attributes |= {str(a.get("name")): a.text or "" for a in shape.findall("attribute")}
-        if "source" in annotation.attributes and "score" in annotation.attributes:  # not drawn by hand
-            annotation.score = _finite("score", annotation.attributes.pop("score"))
+        if "source" in annotation.attributes and (score := _share(annotation.attributes.get("score"))) is not None:
+            annotation.score = score  # not drawn by hand
+            del annotation.attributes["score"]
         picture.annotations.append(annotation)
     except (ValueError, TypeError, KeyError) as error:
         picture.faults.append(f"{shape.tag} {number} ({label}): {error}")
@@ -222,14 +223,19 @@ def _pairs(shape: Element) -> list[tuple[float, float]]:
 
 
 def _number(shape: Element, name: str) -> float:
-    return _finite(name, shape.get(name))
-
-
-def _finite(name: str, text: str | None) -> float:
-    value = float(text or "nan")
+    value = float(shape.get(name) or "nan")
     if not math.isfinite(value):
-        raise ValueError(f"{name} is {text!r}, no number")
+        raise ValueError(f"{name} is {shape.get(name)!r}, no number")
     return value
+
+
+def _share(text: Any) -> float | None:
+    """A number of 0 to 1; None for what else an attribute of that name may say."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if 0 <= value <= 1 else None
 
 
 def _whole(text: str | None, instead: int = 0) -> int:

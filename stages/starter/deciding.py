@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,22 +127,22 @@ def _pictures(
     task = for_file([t for t in given.task if t in ("segmentation", "depth")], "")
     classes = [c for c in for_file([c for c in given.classes if "=" not in c], "").split(",") if c]
     truths, remarks = truths_of(pictures, maps, notes, classes, task, seen.folder, bool(labels))
-    root = common(pictures)
-    pictures, empty = filled(pictures, "pictures")
+    root, every, (pictures, empty) = common(pictures), pictures, filled(pictures, "pictures")
+    _of_these(truths, {key(p, root) for p in pictures})
     samples, torn = readable([*spread(pictures, SAMPLES), *spread(pictures, TRIED)], _pixels, SAMPLES, "pictures")
     looks, problems = _looks(given, samples, questions)
     if not (truths or maps or given.expert or given.labels or given.task) and (kinds := class_folders(pictures, True)):
-        return _by_folder(seen, kinds, given, questions, sentences)
+        return _by_folder(seen, kinds, given, questions, [*sentences, *empty])
     if not (truths or maps or given.expert) and (looks := named.at_hand()):
         problems.append("nothing was given to learn from, so packages that are installed label the pictures")
     sentences += [*empty, *torn, *remarks, *problems]
-    labelled = sorted({k for t in truths for k in t.keys} & {key(p, root) for p in pictures})
     _ask_names(truths, questions)
+    labelled = sorted({k for t in truths for k in t.keys})
     grouping, pin = _grouping(pictures, root, labelled, given.group)
     draft = Draft(
         folder=seen.folder,
         name=given.name or slug(os.path.basename(seen.folder)),
-        source=_source(pictures, root, grouping, seen),
+        source=_source(every, root, grouping, seen),
         count=len(pictures),
         frame=_frame(samples),
         grouping=grouping,
@@ -234,6 +234,12 @@ def _ask_scale(one: networks.NetworkLook, questions: Questions) -> None:
         one.preprocess, one.rivals = one.rivals[answer], {}
 
 
+def _of_these(truths: Sequence[Truth], keys: Collection[str]) -> None:
+    """Leave the labels of other samples out."""
+    for truth in truths:
+        truth.keys = [k for k in truth.keys if k in keys]
+
+
 def _ask_names(truths: Sequence[Truth], questions: Questions) -> None:
     for truth in truths:
         classes = truth.classes
@@ -265,7 +271,8 @@ def _grouping(pictures: Sequence[DataFile], root: str, labelled: Sequence[str], 
 
 
 def _source(pictures: Sequence[DataFile], root: str, grouping: Grouping, seen: Survey) -> dict[str, Any]:
-    """The source without its columns: a folder where that holds nothing else, else a pattern, else names."""
+    """The source without its columns: a folder where that holds nothing else, else a pattern, else names. Empty
+    pictures are among them, for the run to put in quarantine."""
     source: dict[str, Any] = {"type": "files", "path": root}
     inside = [p for p in seen.of("pictures") if f"{p.path}".startswith(f"{root}{os.sep}")]
     if len(inside) > len(pictures):

@@ -114,7 +114,7 @@ def _same(table: TableLook, one: TableField, learned: TableField) -> bool:
 def _apart(table: TableLook, learned: TableField) -> None:
     """Let neither what rows belong to nor their names be the field to learn, also by another name: a class that is
     held out whole is never learned."""
-    others = [f for f in table.owners() if f.name != learned.name]
+    others = [f for f in table.owners() if f.name not in (learned.name, table.split)]
     table.group = next((f.name for f in others if not _same(table, f, learned)), "")
     table.key = "" if table.key == learned.name else table.key
 

@@ -133,6 +133,11 @@ class TableLook:
         words = self.worded.get(one.name)
         return {"field": one.name, "missing": [*self.dialect.get("missing", ()), *words]} if words else one.name
 
+    def splits(self, row: TableRow) -> bool:
+        """Does the field `split` deal this row?"""
+        field = self.named(self.split)
+        return field is not None and field.among(row)
+
     def owners(self) -> list[TableField]:
         """The fields that seem to say what rows belong to, in groups of several."""
         return [f for f in self.fields if f.owns and 3 <= len(set(f.cells)) < len(self.content)]
@@ -171,7 +176,8 @@ def look(path: str, folders: Sequence[str]) -> TableLook:
     unique = [f for f in fields if len(set(f.cells)) == len(plain)]
     named = [f.name for f in unique if KEYS.fullmatch(f.name) or f.kind in FILED]
     seen.key = next(iter(named or [f.name for f in unique if _counts(f.cells)]), "")
-    seen.split = next((f.name for f in fields if len(f.cells) == len(plain) and is_split(set(f.cells))), "")
+    splits = sorted((f for f in fields if f.cells and is_split(set(f.cells))), key=lambda f: -len(f.cells))
+    seen.split = splits[0].name if splits else ""
     seen.group = next((f.name for f in seen.owners() if f.name != seen.split), "")
     seen.time = next((f.name for f in fields if f.kind == "time" and len(set(f.cells)) > 1), "")
     return seen

@@ -61,6 +61,8 @@ class Survey:
     folder: str
     kinds: dict[str, list[DataFile]] = field(default_factory=dict)
     others: dict[str, list[str]] = field(default_factory=dict)
+    roots: list[str] = field(default_factory=list)
+    """Roots of runs, whose files are passed by."""
 
     def of(self, kind: str) -> list[DataFile]:
         return self.kinds.get(kind, [])
@@ -71,7 +73,13 @@ class Survey:
         return ", ".join(words) or "no file that is read here"
 
     def unread(self) -> list[str]:
-        """A sentence for each kind of file that nothing reads."""
+        """A sentence for each kind of file that nothing reads, and for each root."""
+        return [
+            *(f"{name} is the root of other runs: what lies there is passed by" for name in self.roots),
+            *self._unread(),
+        ]
+
+    def _unread(self) -> list[str]:
         return [
             f"{counted(len(names), 'file')} {suffix or 'without suffix'} not read, such as {names[0]}. "
             f"Next: {_mend(suffix)}"
@@ -86,8 +94,9 @@ def survey(folder: str) -> Survey:
         raise SourceError(
             f"{folder} is no folder here. Next: give the folder that holds your pictures, sounds or tables"
         )
-    seen = Survey(path)
-    for file in filelist.find(path).files:
+    listed = filelist.find(path)
+    seen = Survey(path, roots=[name for name, why in listed.left_out.items() if why == filelist.OTHER])
+    for file in listed.files:
         if file.name in (RECIPE, LIST) or file.name.startswith(f"{COPIES}/"):
             continue
         suffix = os.path.splitext(file.name)[1].lower()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hyperloom.pipeline.counting import counted
 from hyperloom.stages.ingest.rows import TableRow
 from hyperloom.stages.ingest.source import path_safe
 from hyperloom.stages.starter.dealing import held_rows
@@ -48,6 +49,8 @@ class TableDraft:
     """Groups that are held out by name; without any a share of all groups is."""
     pin: GivenPin = field(default_factory=dict)
     """What the table itself holds out."""
+    owner: str = ""
+    """The field that says what rows belong to, where something else deals them."""
     twins: list[str] = field(default_factory=list)
     """Fields that are the one to learn by other names."""
     period: str = ""
@@ -60,6 +63,8 @@ class TableDraft:
         table = self.table
         if self.pin:
             self.held = self.pin["test"]
+            if table.time:
+                self.remarks.append(f"{table.time} holds dates, from which nothing is learned; {table.split} holds out")
             self._warn_of_few(sum(path_safe(str(row[table.split])) in self.held for row in self._rows_with_a_value))
             return
         when = table.named(table.time) if table.time else None
@@ -78,6 +83,9 @@ class TableDraft:
     def take_given_split(self) -> None:
         """Hold out what the table itself holds out, and say which groups of another field lie on both sides."""
         table = self.table
+        if lacking := len(table.content) - sum(table.splits(row) for row in table.content.values()):
+            self.remarks.append(f"not used: {table.split}, which says nothing of {counted(lacking, 'row')}")
+            return
         words = {str(number): str(row[table.split]) for number, row in table.content.items()}
         labelled = [str(n) for n, row in table.content.items() if self.target.among(row)]
         self.pin = pinned(words, labelled)
@@ -97,7 +105,9 @@ class TableDraft:
                     f"{len(both)} of {len(sides)} {owner.name}, such as {both[0]}, lie on both sides of {table.split}: "
                     f"where rows of one are alike, figures flatter (--group {owner.name} holds out whole ones)"
                 )
-        table.group = table.split
+        self.owner, table.group = table.group, table.split
+        if self.owner:
+            self.remarks.append(f"nothing is learned from {self.owner}, which says what belongs together")
         self.remarks.append(
             f"{table.split} says which rows are for training and which are held out: taken as it is, and nothing is "
             "learned from it; --group with another field deals them anew"
@@ -123,7 +133,7 @@ class TableDraft:
     def features(self) -> list[TableField]:
         kinds = ("", "time")
         others = [f for f in self.table.fields if f.kind not in kinds and f is not self.target]
-        others = [f for f in others if f.name not in (self.table.group, self.table.split, *self.twins)]
+        others = [f for f in others if f.name not in (self.table.group, self.table.split, self.owner, *self.twins)]
         return [f for f in others if f.name != self.table.key or f.kind in FILED]
 
     @property

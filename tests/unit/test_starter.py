@@ -109,7 +109,21 @@ def test_empty_pictures_are_no_samples(tmp_path: Path, init: Callable[..., tuple
     code, text = init(str(tmp_path))
     assert code == 0 and "18 pictures, 18 with labels" in text, text
     assert text.count("is empty, and will be left out") == 3 and "3 more of the pictures are empty" in text
-    assert "5 groups" in text and "c" not in written(tmp_path).steps["shards"].split.pin["test"]
+    made = written(tmp_path).steps
+    assert "5 groups" in text and "c" not in made["shards"].split.pin["test"]
+    assert made["frames"].source.only == (), "whatever comes later is read, and the run says which are empty"
+
+
+def test_an_empty_picture_with_one_of_few_labels(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
+    pictures(tmp_path / "images", [f"IMG_{i:04}.jpg" for i in range(24)], tmp_path / "gt", every=4)
+    (tmp_path / "images/IMG_0004.jpg").write_bytes(b"")
+    for folder in ("claims", "events", "steps"):  # a root of other runs, with a picture
+        (tmp_path / "images/runs" / folder).mkdir(parents=True)
+    pictures(tmp_path / "images/runs/pilots", ["labels.png"])
+    code, text = init(str(tmp_path))
+    assert code == 0 and "23 pictures, 5 with labels" in text and "semantic@truth: 5 samples" in text, text
+    assert "images/runs is the root of other runs" in text
+    assert "IMG_0004" not in written(tmp_path).steps["known"].source.only
 
 
 def test_few_labels_teach_alone(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:

@@ -54,7 +54,8 @@ def test_a_field_that_deals_the_rows_is_taken_as_it_is(
     made = written(tmp_path)
     assert made.steps["rows"].source.group == "split" and made.steps["shards"].split.pin == pin
     assert made.steps["lessons"].split == made.steps["shards"].split
-    assert "split@table" not in made.steps["teacher"].inputs
+    assert made.steps["teacher"].inputs == ("size@table",), "nor from who they are of"
+    assert "nothing is learned from speaker" in text
     assert init(str(tmp_path), "--force", "--group", "speaker")[0] == 0
     other = written(tmp_path)
     assert other.steps["rows"].source.group == "speaker" and "split@table" not in other.steps["teacher"].inputs
@@ -88,6 +89,27 @@ def test_a_field_that_deals_nothing_to_learn_from_is_none(
     made = written(tmp_path)
     assert made.steps["rows"].source.group == "speaker"
     assert ("split@table" in made.steps["teacher"].inputs) is (not why), "words of something else are a feature"
+
+
+def test_a_split_with_blanks_is_none_and_one_that_is_called_group_too(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    some = rows(("train", 60), ("test", 30))
+    table(tmp_path / "t.csv", [("", *some[0][1:]), *some[1:]])
+    code, text = init(str(tmp_path))
+    assert code == 0 and "not used: split, which says nothing of 1 row" in text, text
+    assert written(tmp_path).steps["teacher"].inputs == ("size@table",)
+    table(tmp_path / "t.csv", rows(("train", 60), ("dev", 9), ("test", 9), silent="test")[:69], field="group")
+    code, text = init(str(tmp_path), "--force")
+    assert code == 0 and written(tmp_path).steps["rows"].source.group == "group", text
+    table(tmp_path / "t.csv", [(w, label if w == "train" else "", s) for w, label, s in some], field="group")
+    code, text = init(str(tmp_path), "--force")
+    assert code == 0 and "not used: group" in text and written(tmp_path).steps["rows"].source.group == "speaker", text
+
+
+def test_dates_beside_a_split_are_said(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    lines = [f"{'test' if i % 3 else 'train'},2025-0{1 + i % 9}-03,{i}.5,{'ab'[i % 2]}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["split,when,size,label", *lines]))
+    code, text = init(str(tmp_path))
+    assert code == 0 and "when holds dates, from which nothing is learned; split holds out" in text, text
 
 
 def test_the_last_field_is_not_learned_where_it_is_the_split(tmp_path: Path, init: Init) -> None:  # noqa: F811

@@ -193,6 +193,10 @@ def test_what_a_layout_does_not_keep_is_said(tmp_path: Path) -> None:
     assert not sent(tmp_path / "d", "cvat", box)
     (back,) = cvat.parse((tmp_path / "d/annotations.xml").read_bytes(), "a").pictures[0].annotations
     assert (back.score, back.attributes) == (0.5, {"source": "auto"}), "it came back as 1"
+    text = (tmp_path / "d/annotations.xml").read_text()
+    for other in ("", "high", "87"):
+        (back,) = cvat.parse(text.replace(">0.5<", f">{other}<").encode(), "a").pictures[0].annotations
+        assert (back.score, back.attributes["score"]) == (None, other), "an attribute of that name may say anything"
 
 
 def test_captions_are_a_file_that_pycocotools_opens(tmp_path: Path) -> None:
