@@ -7,28 +7,45 @@ comparison. Within a sample what somebody leaves out is not looked at: `coverage
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hyperloom.stages.measure.intervals import Draws, Sheets
 
+OnCommon = tuple[dict[str, dict[str, float]], dict[str, Draws], int]
+"""Figures and draws by subject, and on how many samples."""
+
 
 class CommonSamples:
-    """Of subjects by name: their `sheets`, and what these call their columns (see `Sheets.figures`)."""
+    """Of subjects by name: `sheets` reads theirs, which are large and not kept; `names` are what these call their
+    columns (see `Sheets.figures`), `figures` those on all samples."""
 
-    def __init__(self, sheets: Mapping[str, Sheets], names: Mapping[str, Mapping[str, Any]]):
-        self._sheets, self._names = sheets, names
+    def __init__(
+        self,
+        sheets: Callable[[str], Sheets],
+        names: Mapping[str, Mapping[str, Any]],
+        figures: Mapping[str, Mapping[str, float]],
+    ):
+        self._sheets, self._names, self._figures = sheets, names, figures
+        self._known: dict[tuple[tuple[str, ...], str], OnCommon | None] = {}
 
-    def __call__(
-        self, subjects: Sequence[str], modality: str
-    ) -> tuple[dict[str, dict[str, float]], dict[str, Draws], int] | None:
-        """Their figures and draws of a modality on the samples that all of them answered, and how many these are; None
-        where they answered the same ones, or none in common."""
+    def __call__(self, subjects: Sequence[str], modality: str) -> OnCommon | None:
+        """Their figures and draws of a modality on the samples that all of them answered; None where they answered the
+        same ones, or none in common."""
+        if all(self._figures[who].get(f"{modality}.coverage") == 1 for who in subjects):
+            return None
+        pair = (tuple(subjects), modality)
+        if pair not in self._known:
+            self._known[pair] = self._shared(*pair)
+        return self._known[pair]
+
+    def _shared(self, subjects: Sequence[str], modality: str) -> OnCommon | None:
         names = {who: {n: kind for n, kind in self._names[who].items() if kind[0] == modality} for who in subjects}
-        answered = [self._sheets[who].answered(name) for who in subjects for name in names[who]]
+        sheets = {who: self._sheets(who) for who in subjects}
+        answered = [sheets[who].answered(name) for who in subjects for name in names[who]]
         common = set.intersection(*answered)
         if not common or all(each == common for each in answered):
             return None
-        figures = {who: self._sheets[who].figures(names[who], common) for who in subjects}
-        draws = {who: self._sheets[who].draws(names[who], common) for who in subjects}
+        figures = {who: sheets[who].figures(names[who], common) for who in subjects}
+        draws = {who: sheets[who].draws(names[who], common) for who in subjects}
         return figures, draws, len(common)

@@ -18,7 +18,7 @@ from hyperloom.stages.evaluate.family import families
 from hyperloom.stages.evaluate.grounds import Grounds
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.lesson import rehearsal
-from hyperloom.stages.measure.intervals import Intervals, Sheets
+from hyperloom.stages.measure.intervals import Intervals, Sheets, resampled
 from hyperloom.stages.measure.measure import directions, measure_of
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import exact
@@ -135,8 +135,11 @@ class Report:
         config = self.stage.intervals
         if config is None:
             return {}
-        draws = {s.name: self._sheets[s.name].draws(self._names(s)) for s in self.who}
-        units = next((one.resampled for one in self._sheets.values()), 0)
+        draws, units = {}, 0
+        for subject in self.who:
+            draws[subject.name], units = resampled(
+                config, self.step.storage, self._records_of(subject), self._names(subject)
+            )
         rises, of_answers = self._rises(), self._of_answers()
         compared = Comparison(config, self.figures, draws, self.families, rises, self._common, of_answers)
         missing = {"champion"} - {s.name for s in self.who} if self.stage.champion else set()
@@ -155,13 +158,13 @@ class Report:
         return self.records["columns" if subject.columns else subject.name]
 
     @cached_property
-    def _sheets(self) -> dict[str, Sheets]:
-        config = self.stage.intervals or Intervals()
-        return {s.name: Sheets(config, self.step.storage, self._records_of(s)) for s in self.who}
-
-    @property
     def _common(self) -> CommonSamples:
-        return CommonSamples(self._sheets, {s.name: self._names(s) for s in self.who})
+        config, subjects = self.stage.intervals or Intervals(), {s.name: s for s in self.who}
+
+        def sheets(who: str) -> Sheets:
+            return Sheets(config, self.step.storage, self._records_of(subjects[who]))
+
+        return CommonSamples(sheets, {s.name: self._names(s) for s in self.who}, self.figures)
 
     def _of_answers(self) -> set[str]:
         return {f"{m}.{key}" for m, kind in self.modalities.items() for key in measure_of(kind).of_answers}

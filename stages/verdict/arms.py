@@ -63,7 +63,9 @@ class Reports:
     def _common(self, fold: _Fold, members: Sequence[str], figure: str) -> set[str] | None:
         """Keys of the samples that count; None for all of them."""
         modality, _, measure = figure.rpartition(".")
-        if measure not in measure_of(self.modalities[modality]).of_answers:
+        figures = [fold.judged.figures[member] for member in members]
+        whole = all(one.get(f"{modality}.coverage") == 1 for one in figures)
+        if whole or measure not in measure_of(self.modalities[modality]).of_answers:
             return None
         sheets = [fold.sheets(member, modality) for member in members]
         answered = [Sheets(fold.intervals, self.storage, records).answered(label) for label, records in sheets]

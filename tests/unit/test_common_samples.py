@@ -51,7 +51,8 @@ def shared(judged: tuple[Storage, Any], *names: str) -> CommonSamples:
     storage, report = judged
     space = Judged.from_manifest(report).sheets["columns"]
     sheets = Sheets(Intervals(draws=300, over="frames"), storage, [r for r in report.records if r.space == space])
-    return CommonSamples(dict.fromkeys(names, sheets), {n: {f"speed@{n}": ("speed", SPEED)} for n in names})
+    figures = Judged.from_manifest(report).figures
+    return CommonSamples(lambda who: sheets, {n: {f"speed@{n}": ("speed", SPEED)} for n in names}, figures)
 
 
 def test_a_claim_is_about_what_both_answer_and_says_so(judged: tuple[Storage, Any]) -> None:
@@ -80,7 +81,7 @@ def test_a_model_is_held_against_an_expert_on_what_both_answer(judged: tuple[Sto
     alone = verdict.verdict(who, figures, {"speed": SPEED})["bold"]["speed"]
     assert alone["beats"] is False and "common" not in alone
 
-    draws = {n: Sheets.draws(common._sheets[n], common._names[n]) for n in ("bold", "shy")}
+    draws = {n: common._sheets(n).draws(common._names[n]) for n in ("bold", "shy")}
     config, rises = Intervals(draws=300, over="frames"), {"speed.mae": False}
     compared = Comparison(config, figures, draws, {}, rises, common, {"speed.mae"})
     (row,) = compared.differences(who, ["shy"], {})
