@@ -30,8 +30,8 @@ class CommonSamples:
         self._known: dict[tuple[tuple[str, ...], str], OnCommon | None] = {}
 
     def __call__(self, subjects: Sequence[str], modality: str) -> OnCommon | None:
-        """Their figures and draws of a modality on the samples that all of them answered; None where they answered the
-        same ones, or none in common."""
+        """Their figures and draws of a modality on the samples that all of them answered, of 0 samples nothing; None
+        where they answered the same ones."""
         if all(self._figures[who].get(f"{modality}.coverage") == 1 for who in subjects):
             return None
         pair = (tuple(subjects), modality)
@@ -44,8 +44,10 @@ class CommonSamples:
         sheets = {who: self._sheets(who) for who in subjects}
         answered = [sheets[who].answered(name) for who in subjects for name in names[who]]
         common = set.intersection(*answered)
-        if not common or all(each == common for each in answered):
+        if all(each == common for each in answered):
             return None
+        if not common:
+            return {who: {} for who in subjects}, {}, 0
         figures = {who: sheets[who].figures(names[who], common) for who in subjects}
         draws = {who: sheets[who].draws(names[who], common) for who in subjects}
         return figures, draws, len(common)

@@ -85,19 +85,26 @@ class Comparison:
                     rival = best.get(key.rpartition(".")[0]) if reference == BEST_EXPERT else reference
                     measured = key in self.rises
                     if rival and rival != name and measured and key in self.figures[rival]:
-                        rows.append(self._difference(name, rival, key))
+                        row = self._difference(name, rival, key)
+                        rows += [] if row is None else [row]
         return rows
 
     # -- inside --------------------------------------------------------------------------------------------------------
-    def _difference(self, name: str, rival: str, key: str) -> ReportRow:
-        """On the samples that both answered, `samples` of them, where others would tell who had the easier ones."""
+    def _difference(self, name: str, rival: str, key: str) -> ReportRow | None:
+        """On the samples that both answered, `samples` of them, where others would tell who had the easier ones; None
+        where the figure is not known of these."""
         among = [m for who in (name, rival) for m in self.families.get(who, [who])]
         shared = self.common(among, key.rpartition(".")[0]) if self.common and key in self.of_answers else None
         if shared is not None:
             figures, draws, count = shared
+            if not all(key in figures[who] for who in among):
+                return None
             families = {who: self.families[who] for who in (name, rival) if who in self.families}
             alone = Comparison(self.config, figures, draws, families, self.rises)
-            return {**alone._difference(name, rival, key), "samples": count}
+            return {**alone._row(name, rival, key), "samples": count}
+        return self._row(name, rival, key)
+
+    def _row(self, name: str, rival: str, key: str) -> ReportRow:
         value, other = self.figures[name][key], self.figures[rival][key]
         one, two = self.draws.get(name, {}).get(key), self.draws.get(rival, {}).get(key)
         bounds = None if one is None or two is None else self._bounds(one - two)

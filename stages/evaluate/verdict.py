@@ -116,10 +116,12 @@ def _against(
 ) -> dict[str, Any]:
     """A row of the verdict; `keeps`: what share of the expert's figure."""
     higher = directions(modality)[modality.metric]
-    mine, theirs = (shared["value"], shared["expert_value"]) if shared else (value, against)
+    mine: Any = shared["value"] if shared else value
+    theirs: Any = shared["expert_value"] if shared else against
     row = {"measure": modality.metric, "value": value, "expert": rival, "expert_value": against}
-    row["beats"] = None if theirs is None else better(mine, theirs, higher)
-    row["keeps"] = None if theirs is None else _share(mine, theirs, modality)
+    known = mine is not None and theirs is not None
+    row["beats"] = better(mine, theirs, higher) if known else None
+    row["keeps"] = _share(mine, theirs, modality) if known else None
     return {**row, "common": dict(shared)} if shared else row
 
 
@@ -132,7 +134,7 @@ def _shared(common: Common | None, who: str, rival: str | None, name: str, modal
         return None
     figures, _, count = shared
     key = f"{name}.{modality.metric}"
-    return {"value": figures[who][key], "expert_value": figures[rival][key], "samples": count}
+    return {"value": figures[who].get(key), "expert_value": figures[rival].get(key), "samples": count}
 
 
 def _share(value: float, of: float, modality: Any) -> float | None:
@@ -181,6 +183,8 @@ def sentences(
                 lines.append(f"{figure}, which proves nothing: it was judged by {what} {best}".rstrip())
             elif d["expert"] is None:
                 lines.append(f"{figure}; no expert to compare with")
+            elif d["beats"] is None:
+                lines.append(f"{figure}; it and the best expert answer no sample in common: not compared {best}")
             else:
                 undecided = (name, d["expert"], f"{modality}.{d['measure']}") in close
                 lines.append(f"{figure} {_relation(d['beats'], undecided)} {best}{_in_common(d.get('common'))}")

@@ -23,6 +23,7 @@ from hyperloom.stages.papers import record, shelf
 from hyperloom.stages.papers.moved import outline
 from hyperloom.stages.papers.record import Cost, PaperRecord
 from hyperloom.stages.papers.shelf import PaperRecipe
+from hyperloom.stages.train.stage import Train
 from hyperloom.stages.verdict.conclusion import Concluded
 
 COST = "cost.json"
@@ -43,7 +44,9 @@ def tried(one: PaperRecipe, connect: Callable[..., Any] | None = None, progress:
     if not outcome.ok:
         why = "; ".join(f"{name}: {problem}" for name, problem in outcome.problems.items())
         raise StepFailed(f"{one.path}: {why or 'not all steps are done'}. Next: the same command goes on from there")
-    if "fresh" in outcome.states.values():  # steps of the verdict before are a part of this one
+    steps = one.loaded.recipe.steps
+    trained = {state for name, state in outcome.states.items() if isinstance(steps[name], Train)}
+    if "fresh" in outcome.states.values() and trained <= {"fresh"}:  # those of the verdict before, with their cost
         seconds, cpu = cost.seconds + cost.last_seconds, cost.cpu + cost.last_cpu
         cost = Cost(round(seconds, 1), round(cpu, 1))
     written = record.write(one.path, _record(one, cost))

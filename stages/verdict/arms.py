@@ -85,7 +85,12 @@ class Reports:
         label, records = fold.sheets(member, modality)
         sheets, names = Sheets(fold.intervals, self.storage, records), {label: (modality, self.modalities[modality])}
         if common is not None:
-            value = sheets.figures(names, common)[figure]
+            figures = sheets.figures(names, common)
+            if figure not in figures:
+                raise RecipeError(
+                    f"the report {fold.name!r} has no {figure} of {member!r} on the samples that all answer"
+                )
+            value = figures[figure]
         drawn = sheets.draws(names, common)
         return value, drawn.get(f"{modality}.{measure}", np.full(fold.intervals.draws, np.nan))
 

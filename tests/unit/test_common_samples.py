@@ -95,5 +95,13 @@ def test_a_model_is_held_against_an_expert_on_what_both_answer(judged: tuple[Sto
 def test_who_answers_the_same_samples_is_compared_as_ever(judged: tuple[Storage, Any], tmp_path: Path) -> None:
     common = shared(judged, "bold", "shy", "mute")
     assert common(["bold", "bold"], "speed") is None
-    assert common(["shy", "mute"], "speed") is None, "nothing in common is no comparison that could be mended"
+    assert common(["shy", "mute"], "speed") == ({"shy": {}, "mute": {}}, {}, 0)
+    figures, who = Judged.from_manifest(judged[1]).figures, [Subject("shy", "model"), Subject("mute", "expert")]
+    decided = verdict.verdict(
+        who, {**figures, "mute": {**figures["mute"], "speed.coverage": 0.6}}, {"speed": SPEED}, None, common
+    )
+    assert decided["shy"]["speed"]["beats"] is None, "nothing in common is no comparison"
+    assert "answer no sample in common: not compared" in verdict.sentences(decided)[0]
+    compared = Comparison(Intervals(), figures, {}, {}, {"speed.mae": False}, common, {"speed.mae"})
+    assert compared.differences(who, ["mute"], {}) == []
     assert common(["bold", "mute"], "speed")[2] == COUNT - EASY  # type: ignore[index]
