@@ -219,4 +219,4 @@ def test_a_number_on_an_edge_lies_from_there_on_and_edges_are_told_apart(
     plain = Evaluate.model_validate(
         {"stage": "evaluate", "data": "shards", "slices": [{"column": "x@y", "edges": [10, 30]}]}
     )
-    assert (judged.revised_for(KNOWN), plain.revised_for(KNOWN)) == ({"edges": 2}, {})
+    assert [one.revised_for(KNOWN).get("edges") for one in (judged, plain)] == [2, None]
