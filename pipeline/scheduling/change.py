@@ -37,7 +37,7 @@ def change(journal: Journal, kind: str, now: datetime, why: str = "", recipe: st
 
 def other(standing: Standing, recipe: str) -> str:
     """What is to be said to a recipe whose schedule another one has added under the same name; else empty."""
-    if not recipe or standing.recipe in ("", recipe):
+    if not recipe or standing.recipe in ("", recipe) or standing.status == "removed":
         return ""
     return (
         f"the schedule was added by {standing.recipe}. Where that is another recipe than {recipe}, the two share its "

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperloom.stages.evaluate.common import OnCommon
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.intervals import Draws, Intervals, student_t
 
@@ -21,9 +22,9 @@ BEST_EXPERT = "best_expert"
 ReportRow = dict[str, Any]
 
 
-Common = Callable[[Sequence[str], str], "tuple[dict[str, dict[str, float]], dict[str, Draws], int] | None"]
-"""Subjects and a modality -> their figures and draws on the samples that all of them answered, and how many these are;
-None where that makes no difference."""
+Common = Callable[[Sequence[str], str], OnCommon | None]
+"""Subjects and a modality -> what they come to on the samples that all of them answered; None where that makes no
+difference."""
 
 
 class Comparison:

@@ -516,6 +516,9 @@ def test_two_recipes_of_one_name_share_a_schedule_and_the_second_is_told(
     assert words not in command("tick", "--add", *moment)[1]
     cli.main(["tick", "--add", *moment, str(second)])
     assert f"{second}: {words}" in capsys.readouterr().out
+    assert command("schedule", "remove")[0] == 0
+    cli.main(["tick", "--add", *moment, str(second)])
+    assert words not in capsys.readouterr().out, "nobody's slots are shared any more"
 
 
 @pytest.mark.parametrize(
