@@ -67,8 +67,11 @@ class Audit(Stage):
         return value
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
-        """Of texts of several experts only what stands in all was compared: a text that begins as another was equal."""
-        return {"texts": 2} if any(getattr(kind, "textual", False) for kind in modalities.values()) else {}
+        """Of texts of several experts only what stands in all was compared: a text that begins as another was equal. So
+        it was of tags."""
+        kinds = modalities.values()
+        texts = {"texts": 2} if any(kind.textual for kind in kinds) else {}
+        return {**texts, **({"tags": 2} if any(kind.ended and kind.categorical for kind in kinds) else {})}
 
     def uses(self) -> set[str]:
         return {modality_of(c) for c in (*self.labels, *self.features, *self.student.values(), *self.out)}

@@ -3,8 +3,8 @@
 For classes the figure is `equal`, the share of pixels with the same class among those where both say one. For
 numbers it is `mae`, the mean absolute difference in the modality's unit, and `correlation` (Pearson's, over the
 sample's values); for unit vectors `angle`, the mean angle in degrees; for boxes and instances `f1`, the share of
-things that overlap one of the same class by half. Of texts `equal` is the share of the longer one's bytes: where one
-ends and the other goes on they differ. It says nothing of who is right.
+things that overlap one of the same class by half. Of texts and tags `equal` is the share of the longer one's bytes or
+tags: where one ends and the other goes on they differ. It says nothing of who is right.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _compared(left: np.ndarray, right: np.ndarray, modality: Any) -> dict[str, n
     if (things := modality.things_agree(left, right)) is not None:
         return {"f1": things}
     both = modality.given(left) & modality.given(right)
-    if modality.textual:
+    if modality.ended and left.dtype.kind in "iu":
         longer = _sums(modality.given(left) | modality.given(right))
         return {"equal": np.where(longer > 0, _ratio(_sums(both & (left == right)), longer), 1.0)}
     used = np.broadcast_to(spread(both, left), left.shape)

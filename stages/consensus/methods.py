@@ -67,6 +67,17 @@ class Method(Expert):
                 method.translation(column, source, modality)
         return method
 
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        return self.changed(modalities.get(modality_of(self.out[0])), bool(self.human))
+
+    def changed(self, modality: Modality | None, people: bool) -> dict[str, int]:
+        """What has changed for an outcome of `modality` (None: nobody knows it), where `people` outrank experts: their
+        texts, tags and series went on as those of experts did, and tags were compared as far as both have some."""
+        if modality is None or not modality.ended:
+            return {}
+        tags = {"longer tags": 2} if modality.categorical else {}
+        return {**tags, **({"answers as a whole": 2} if people and self.people == "first" else {})}
+
     def _apart(self, column: str, out: str, modalities: Mapping[str, Modality]) -> bool:
         """Is a source of another type than the outcome? Raises RecipeError unless the method `mixes` types."""
         source, modality = modalities.get(modality_of(column)), modalities.get(modality_of(out))

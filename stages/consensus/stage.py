@@ -22,7 +22,7 @@ names it, and then only for the report: how often sources and outcome are right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -32,7 +32,7 @@ from hyperloom.pipeline.config import Config, StepName, as_tuple
 from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.plugins import of as plugin_of
 from hyperloom.pipeline.stage import Forecast, Stage, StepRun
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import is_human, modality_of
 from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.consensus.check import checked, sources
 from hyperloom.stages.consensus.methods import Method
@@ -85,6 +85,13 @@ class ConsensusStage(Stage):
     def uses(self) -> set[str]:
         extra = [c for choice in self.choices.values() for c in choice.method.extra()]
         return {modality_of(column) for column in (*self.choices, *extra)}
+
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        changed: dict[str, int] = {}
+        for column, choice in self.choices.items():
+            people = not choice.of or any(map(is_human, choice.of))
+            changed |= choice.method.changed(modalities.get(modality_of(column)), people)
+        return changed
 
     def check(self, step: StepCheck) -> SamplesSchema:
         return checked(self, step)

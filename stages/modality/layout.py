@@ -41,6 +41,9 @@ class Layout:
     """Do the numbers of a value, as they are, say all of it to whoever reads them?"""
     textual: ClassVar[bool] = False
     """Is a value a text, which `words` gives back whole?"""
+    ended: ClassVar[bool] = False
+    """Does a value end where its padding begins? Then it is one whole, and what others say behind its end is no part of
+    it."""
     voted: ClassVar[bool] = False
     """May several sources vote on each pixel or sample, as ids of one class with unknown ones among them?"""
 

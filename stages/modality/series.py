@@ -26,6 +26,7 @@ class Series(SignedNumbers, Modality):
 
     defaults: ClassVar[Defaults] = Defaults("series", "huber", "mae")
     readable_numbers: ClassVar[bool] = True
+    ended: ClassVar[bool] = True
     steps: int = Field(ge=1)
     channels_: int = Field(1, alias="channels", ge=1)
     unit: str = ""

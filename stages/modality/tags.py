@@ -25,6 +25,7 @@ class Tags(OffFrame, Ids):
 
     defaults: ClassVar[Defaults] = Defaults("tag", "cross-entropy", "accuracy", "classes")
     categorical: ClassVar[bool] = True
+    ended: ClassVar[bool] = True
     tags: tuple[str, ...] = Field(min_length=1)
     length: int = Field(ge=1)
 

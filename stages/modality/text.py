@@ -36,6 +36,7 @@ class Text(Ids):
     markup: ClassVar[str] = "text"
     defaults: ClassVar[Defaults] = Defaults("tokens", "cross-entropy", "accuracy", "texts")
     textual: ClassVar[bool] = True
+    ended: ClassVar[bool] = True
     length: int = Field(ge=1)
     cut: bool = False
     tokenizer: Annotated[Any, of("tokenizer")] = ByteTokenizer(type="bytes")

@@ -254,3 +254,4 @@ def test_audits_beside_texts_are_made_anew_and_others_are_not() -> None:
     kind = inline.modalities(kind={"type": "category", "classes": 2})
     assert stage.revised_for(kind) == {}
     assert stage.revised_for(kind | inline.modalities(caption={"type": "text", "length": 8})) == {"texts": 2}
+    assert stage.revised_for(inline.modalities(pos={"type": "tags", "tags": 2, "length": 8})) == {"tags": 2}

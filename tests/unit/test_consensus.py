@@ -144,3 +144,46 @@ def test_mistakes_are_said(storage: Storage) -> None:
         finish(consensus(storage, SAMPLES, out="semantic@vote", method={"type": "vote", "weights": {"q": 2}}))
     with pytest.raises(RecipeError, match="nothing to find a consensus of for 'depth@c'"):
         finish(consensus(storage, SAMPLES, out="depth@c", method="median"))
+
+
+ENDED = modalities(
+    note={"type": "text", "length": 16},
+    pos={"type": "tags", "tags": ["A", "B", "C"], "length": 6},
+    pulse={"type": "series", "steps": 5},
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "expert", "person", "read"),
+    [
+        ("note", "elephant", "cat", lambda v: ENDED["note"].words(v)),
+        ("pos", "A B C A", "C C", lambda v: ENDED["pos"].words(v)),
+        ("pulse", [1, 2, 3, 4], [9, 9], lambda v: v[np.isfinite(v)].tolist()),
+    ],
+)
+def test_what_a_person_wrote_does_not_go_on_as_the_expert_did(
+    storage: Storage, name: str, expert: Any, person: Any, read: Any
+) -> None:
+    kind = ENDED[name]
+    rows = [(expert, person), (expert, None), (None, person), (person, expert)]
+    samples = [
+        {f"{name}@{who}": None if v is None else kind.fit(v) for who, v in zip(("net", "human"), row, strict=True)}
+        for row in rows
+    ]
+    labels = ingested(storage, ENDED, {"g": samples})
+    stage = ConsensusStage(stage="consensus", data="labels", out=f"{name}@out", method="copy")
+    made = finish(step(stage, storage, ENDED, labels=labels))
+    assert [read(v) for v in column(storage, ENDED, made, f"{name}@out").values()] == [person, expert, person, expert]
+
+
+def test_tags_that_go_on_are_no_equal_ones_and_such_steps_are_made_anew(storage: Storage) -> None:
+    kind = ENDED["pos"]
+    samples = [{"pos@a": kind.fit(a), "pos@b": kind.fit(b)} for a, b in (("A B", "A B C C"), ("A", "A"))]
+    stage = ConsensusStage(stage="consensus", data="labels", out="pos@out", method="copy", of=("pos@a", "pos@b"))
+    made = finish(step(stage, storage, ENDED, labels=ingested(storage, ENDED, {"g": samples})))
+    assert made.body["agreement"]["pos@out"]["equal"][0][1] == pytest.approx((2 / 4 + 1) / 2)
+    assert stage.revised_for(ENDED) == {"longer tags": 2}
+    people = ConsensusStage(stage="consensus", data="labels", out="note@out", method="copy")
+    assert people.revised_for(ENDED) == {"answers as a whole": 2}
+    assert people.model_copy(update={"of": ("note@a", "note@b")}).revised_for(ENDED) == {}
+    assert ConsensusStage(stage="consensus", data="labels", out="semantic@v", method="vote").revised_for(KNOWN) == {}
