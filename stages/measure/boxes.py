@@ -57,7 +57,8 @@ class BoxMeasure(Measure):
                 mine = mine[np.argsort(-mine[:, 5], kind="stable")][:MOST]
                 of = true[:, 4] == class_
                 shared = overlap.of_boxes(mine[:, :4], true[of, :4], crowd[of])
-                rows.append(rows_of(class_, mine[:, 5], *fitting(shared, crowd[of])))
+                slack = overlap.rounding(mine[:, :4], true[of, :4], crowd[of])
+                rows.append(rows_of(class_, mine[:, 5], *fitting(shared, crowd[of], slack)))
         counts = {"known": len(truth), "answered": int(answered.sum()), "present": present.tolist()}
         return {
             **counts,
@@ -128,18 +129,23 @@ def rows_of(class_: int, scores: np.ndarray, fits: np.ndarray, passed: np.ndarra
     return rows
 
 
-def fitting(overlap: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fitting(
+    overlap: np.ndarray, crowd: np.ndarray, slack: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """For each prediction (n,), the surest first, a bit for each of FITS: is there a free true one that it fits so well
-    by `overlap` (n, m)? And a bit for each where there is none, but a crowd (m,) that it lies in."""
+    by `overlap` (n, m), which may be off by `slack`? And a bit for each where there is none, but a crowd (m,) that it
+    lies in."""
     bits, passed = np.zeros(len(overlap), np.int64), np.zeros(len(overlap), np.int64)
-    lying = overlap[:, crowd].max(1, initial=-1)
+    slack = np.broadcast_to(slack, overlap.shape)
+    highest = overlap + slack
+    lying = highest[:, crowd].max(1, initial=-1)
     for level, fit in enumerate(FITS if overlap.shape[1] else ()):
-        free = np.where(crowd, -1.0, overlap)
+        least, free = min(fit, 1 - 1e-10), np.where(crowd, -1.0, highest)
         for i in range(len(overlap)):
-            best = free.shape[1] - 1 - int(free[i, ::-1].argmax())  # the last of equal ones, as in pycocotools
-            if free[i, best] >= min(fit, 1 - 1e-10):
+            equal = np.flatnonzero(free[i] >= max(least, (free[i] - slack[i]).max()))
+            if len(equal):
                 bits[i] |= 1 << level
-                free[:, best] = -1
-            elif lying[i] >= min(fit, 1 - 1e-10):
+                free[:, equal[-1]] = -1  # the last of equal ones, as in pycocotools
+            elif lying[i] >= least:
                 passed[i] |= 1 << level
     return bits, passed
