@@ -138,7 +138,7 @@ def _add(picture: AnnotatedPicture, shape: Element, label: str, number: Any) -> 
         number = int(number) if str(number).isdecimal() else number
         annotation = Annotation(label, number)
         _place(annotation, shape, picture)
-        annotation.layer = _whole(shape.get("z_order"))
+        annotation.layer = _layer(shape.get("z_order"))
         annotation.attributes = {k: v for k in KEPT if (v := shape.get(k)) not in (None, "0", "manual")}
         annotation.attributes |= {str(a.get("name")): a.text or "" for a in shape.findall("attribute")}
         if "source" in annotation.attributes and (score := _share(annotation.attributes.get("score"))) is not None:
@@ -236,6 +236,12 @@ def _share(text: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return value if 0 <= value <= 1 else None
+
+
+def _layer(text: str | None) -> int:
+    """What was sent to the back lies below 0."""
+    plain = (text or "").strip()
+    return -_whole(plain[1:]) if plain.startswith("-") else _whole(plain)
 
 
 def _whole(text: str | None, instead: int = 0) -> int:

@@ -15,6 +15,9 @@ def digest(picture: AnnotatedPicture, ids: bool = True) -> str:
     hashed = hashlib.sha256()
     whole = (picture.width, picture.height, picture.labels, picture.texts, picture.annotated, picture.faults)
     hashed.update(repr((whole, picture.map)).encode())
+    layers = [a.layer for a in picture.annotations]
+    if len(set(layers)) > 1:  # which of them lie in front
+        hashed.update(repr(layers).encode())
     for a in picture.annotations:
         plain = (a.label, a.id if ids else 0, a.box, a.polygons, sorted(a.points.items()), a.crowd, a.score)
         hashed.update(repr(plain).encode())

@@ -5,15 +5,15 @@
 
 Boxes, polygons, brushes, keypoints and choices of pictures; a turned box is the polygon of its corners. Places are per
 cent of the picture there and pixels here, to a billionth. Who annotated and when is kept, cancelled annotations are
-none, and of several of one task the one changed last counts. Other kinds of regions, relations and answers are counted
-and left out. The task's number is the picture's; the whole task's `data` is among its attributes.
+none, and of several of one task the one changed last counts. Other kinds of regions, relations and answers, also those
+that are of single regions, are counted and left out; a task that marks several pictures is a fault. The task's number is the picture's; the whole task's `data` is among its attributes.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -23,6 +23,8 @@ from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, An
 from hyperloom.stages.formats.cvat import turned
 from hyperloom.stages.formats.documents import FORM, of_form, parse_json
 
+OF_THE_WHOLE = ("choices", "textarea")
+"""What is said of the whole picture, or of the region whose id it has."""
 SHAPES = ("rectanglelabels", "polygonlabels", "brushlabels", "keypointlabels")
 DIGITS = 9
 AnswerKind = Literal["annotations", "predictions"]
@@ -57,24 +59,44 @@ def parse(data: bytes, path: str, kind: AnswerKind = "annotations") -> Annotatio
 
 
 def _picture(task: dict[str, Any], place: int, path: str, kind: AnswerKind) -> AnnotatedPicture:
-    address = next((v for v in task["data"].values() if isinstance(v, str) and _is_picture(v)), "")
-    address = address or str(task["data"].get("image") or "")
+    answers = [a for a in task.get(kind) or () if isinstance(a, dict) and not a.get("was_cancelled")]
+    last = max(answers, key=lambda a: (_changed(a), _number_of(a)), default={})
+    given = last.get("result")
+    results = given if isinstance(given, list) else []
+    regions = [r for r in results if isinstance(r, dict) and r.get("type") not in OF_THE_WHOLE]
+    marked = dict.fromkeys(str(r["to_name"]) for r in regions if r.get("to_name"))
+    address = _address(task["data"], marked)
     if not address:
         raise SourceError(f"{path}: task {task.get('id', place)} names no picture. Next: check `data` of that task")
     picture = AnnotatedPicture(file_name(address, task), number=task.get("id", place))
     picture.attributes = {"data": task["data"]}
-    answers = [a for a in task.get(kind) or () if isinstance(a, dict) and not a.get("was_cancelled")]
     picture.annotated = bool(answers)
     if not answers:
         return picture
-    last = max(answers, key=lambda a: (str(a.get("updated_at") or a.get("created_at") or ""), _number_of(a)))
+    if len(marked) > 1 or any(r.get("item_index") for r in regions):
+        several = ", ".join(marked) if len(marked) > 1 else "pages of one list"
+        picture.faults.append(f"its task marks several pictures ({several}), and a sample has one")
     picture.ignored += ["earlier annotations of a task"] * (len(answers) - 1)
-    picture.at = str(last.get("updated_at") or last.get("created_at") or "")
-    picture.by = _author(last, kind)
-    results = last.get("result")
-    for place_, result in enumerate(results if isinstance(results, list) else (), 1):
-        _add(picture, result, place_, kind)
+    picture.at, picture.by = _changed(last), _author(last, kind)
+    ids = {r.get("id") for r in regions} - {None}
+    for place_, result in enumerate(results, 1):
+        if isinstance(result, dict) and result.get("type") in OF_THE_WHOLE and result.get("id") in ids:
+            picture.ignored.append(f"{result['type']} of single regions")
+        else:
+            _add(picture, result, place_, kind)
     return picture
+
+
+def _address(data: dict[str, Any], marked: Iterable[str]) -> str:
+    """That of the picture in which something is `marked`, by the name of its control; else the first."""
+    pictures = {name: value for name, value in data.items() if isinstance(value, str) and _is_picture(value)}
+    return next((pictures[m] for m in marked if m in pictures), next(iter(pictures.values()), "")) or str(
+        data.get("image") or ""
+    )
+
+
+def _changed(answer: dict[str, Any]) -> str:
+    return str(answer.get("updated_at") or answer.get("created_at") or "")
 
 
 def _number_of(answer: dict[str, Any]) -> int:

@@ -53,14 +53,21 @@ def parse(data: bytes, path: str) -> AnnotationSet:
 
 
 def ids_of(rgb: np.ndarray) -> np.ndarray:
-    """(H, W) int64 ids of (H, W, 3) uint8."""
+    """(H, W) int64 ids of (H, W, 3) uint8. Raises ValueError for a picture without colours."""
     import numpy as np
+
+    if rgb.ndim != 3 or rgb.shape[-1] != 3:
+        raise ValueError("a picture of ids has three channels, red + 256 green + 65536 blue, and this has one")
 
     return (rgb.astype(np.int64) * np.array([1, 256, 65536])).sum(-1)
 
 
 def filled(picture: AnnotatedPicture, rgb: np.ndarray) -> AnnotatedPicture:
-    """The picture with a mask for each segment. Raises ValueError for a segment of which there is no pixel."""
+    """The picture with a mask for each segment. Raises ValueError for a segment of which there is no pixel, and for a
+    picture of ids of another size."""
+    if picture.width and picture.height and rgb.shape[:2] != (picture.height, picture.width):
+        sides = f"{rgb.shape[1]}x{rgb.shape[0]}, the picture {picture.width}x{picture.height} (width x height)"
+        raise ValueError(f"its picture of ids {picture.map} is {sides}")
     ids, things = ids_of(rgb), []
     for annotation in picture.annotations:
         mask = ids == annotation.id

@@ -2,7 +2,7 @@
 
 Both give a label and points in pixels. Of Cityscapes a label that ends with `group` is a crowd of that class; later
 objects lie in front, as there. LabelMe's rectangles are boxes, its circles, lines and points are counted and left out;
-`group_id` is kept as an attribute.
+polygons of one label and one `group_id`, which is kept as an attribute, are parts of one thing, as LabelMe has it.
 """
 
 from __future__ import annotations
@@ -70,12 +70,23 @@ def _add(
         return
     else:
         annotation.polygons = (tuple(numbers),)
+        if not street and (known := _part_of(picture, label, whole.get("group_id"))) is not None:
+            known.polygons += annotation.polygons
+            return
     annotation.layer = number if street else 0
     if street and label.endswith(GROUP) and len(label) > len(GROUP):
         annotation.label, annotation.crowd = label[: -len(GROUP)], True
     if whole.get("group_id") is not None:
         annotation.attributes["group_id"] = whole["group_id"]
     picture.annotations.append(annotation)
+
+
+def _part_of(picture: AnnotatedPicture, label: str, group: Any) -> Annotation | None:
+    """The thing of polygons that a further polygon is a part of."""
+    if group is None:
+        return None
+    things = (a for a in picture.annotations if a.label == label and a.polygons)
+    return next((a for a in things if a.attributes.get("group_id") == group), None)
 
 
 def written(picture: AnnotatedPicture) -> bytes:

@@ -92,21 +92,25 @@ def _boxes(things: list[Annotation], size: tuple[int, int]) -> list[dict[str, An
     return boxes
 
 
-def _instances(things: list[Annotation], size: tuple[int, int]) -> list[dict[str, Any]]:
+def _mask(thing: Annotation, size: tuple[int, int]) -> Any:
+    """(H, W) bool, None without one. Raises ValueError for a mask of another size than the picture's."""
     from hyperloom.stages.formats.shapes import mask_of
 
+    mask = mask_of(thing, size)
+    if mask is not None and mask.shape != size:
+        raise ValueError(f"annotation {thing.id}: its mask is {mask.shape[0]}x{mask.shape[1]}, not {size[0]}x{size[1]}")
+    return mask
+
+
+def _instances(things: list[Annotation], size: tuple[int, int]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     ids = [thing.id if isinstance(thing.id, int) and thing.id > 0 else 0 for thing in things]
     free = iter(n for n in range(1, 2 * len(ids) + 1) if n not in ids)
     for own, thing in zip(ids, things, strict=True):
-        mask = mask_of(thing, size)
+        mask = _mask(thing, size)
         if mask is None:
             remark("things without a mask are no instances and are left out (a boxes column takes their boxes)")
             continue
-        if mask.shape != size:
-            raise ValueError(
-                f"annotation {thing.id}: its mask is {mask.shape[0]}x{mask.shape[1]}, not {size[0]}x{size[1]}"
-            )
         row = {"mask": mask, "class": thing.label, "crowd": thing.crowd}
         row["id"] = own or next(free)
         row["score"] = 1.0 if thing.score is None else thing.score
@@ -122,10 +126,9 @@ def _classes(things: list[Annotation], modality: Any, size: tuple[int, int], who
     import numpy as np
 
     from hyperloom.stages.base import UNKNOWN
-    from hyperloom.stages.formats.shapes import mask_of
 
     classes = modality.classes
-    placed = [(thing, mask_of(thing, size)) for thing in things]
+    placed = [(thing, _mask(thing, size)) for thing in things]
     masks = [(thing, mask) for thing, mask in placed if mask is not None]
     if things and not masks:
         raise ValueError("its things have boxes or points alone, from which no map of classes follows")

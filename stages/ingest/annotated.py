@@ -131,7 +131,10 @@ class Annotated(Source):
         return {"type": self.type, "revision": type(self).revision, "column": column}
 
     def revised_for(self, column: str, modality: Any) -> dict[str, int]:
-        """Pictures with labels that answer other questions were in quarantine."""
+        """Pictures with labels that answer other questions were in quarantine; parts of LabelMe's groups were things of
+        their own."""
+        if self.format == "labelme" and modality.type in ("boxes", "instances", "segmentation"):
+            return {"parts": 2}
         return {"labels": 2} if takes_one_label(modality) else {}
 
     def _files(self, digests: Digests) -> AnnotationFiles:

@@ -425,3 +425,6 @@ def test_pictures_with_answers_to_other_questions_leave_quarantine(tmp_path: Pat
         source = {**about, "columns": ["rgb@camera", column]}
         stage = load("stage", "ingest").model_validate({"stage": "ingest", "source": source})
         assert stage.revised_for(KNOWN) == moved
+    source = {**about, "format": "labelme", "columns": ["rgb@camera", "objects@truth"]}
+    stage = load("stage", "ingest").model_validate({"stage": "ingest", "source": source})
+    assert stage.revised_for(KNOWN) == {"parts": 2}

@@ -22,7 +22,9 @@ from hyperloom.stages.formats import (
     yolo,
 )
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, ThingClass
+from hyperloom.stages.formats.identity import digest
 from hyperloom.stages.formats.values import value_of
+from hyperloom.stages.modality.runs import MaskRuns
 from hyperloom.stages.people import markup
 from tests.unit import inline
 
@@ -48,9 +50,71 @@ def test_what_lies_in_front_is_what_the_format_says() -> None:
     xml = """<annotations><image id="0" name="a.png" width="8" height="4">
       <polygon label="pole" points="3,0;4,0;4,4;3,4" z_order="{}"/>
       <polygon label="car" points="1,1;7,1;7,3;1,3" z_order="{}"/></image></annotations>"""
-    for orders, seen in (((1, 2), 1), ((2, 1), 2), ((0, 0), 2)):
+    for orders, seen in (((1, 2), 1), ((2, 1), 2), ((0, 0), 2), ((-1, 0), 1)):  # what was sent to the back is below 0
         (picture,) = cvat.parse(xml.format(*orders).encode(), "a.xml").pictures
         assert value_of(picture, MAP, (4, 8))[1, 3] == seen
+
+
+def test_another_order_of_shapes_is_another_answer() -> None:
+    def shapes(**layers: int) -> AnnotatedPicture:
+        return AnnotatedPicture("a", 8, 4, annotations=[Annotation(n, layer=at) for n, at in layers.items()])
+
+    assert digest(shapes(car=0, pole=1)) != digest(shapes(car=1, pole=0)) != digest(shapes(car=0, pole=0))
+    assert digest(shapes(car=0, pole=0)) == digest(shapes(car=2, pole=2)), "nothing of it can be seen"
+
+
+def test_polygons_of_a_group_of_labelme_are_one_thing() -> None:
+    """As LabelMe's own converters have it, and as our export of a thing of two parts writes it."""
+
+    def part(label: str, x: int, group: int | None) -> dict[str, Any]:
+        points = [[x, 0], [x + 2, 0], [x + 2, 2], [x, 2]]
+        return {"label": label, "points": points, "group_id": group, "shape_type": "polygon"}
+
+    parts = [part("car", 0, 1), part("pole", 2, 1), part("car", 4, 1), part("car", 6, 2), part("pole", 6, None)]
+    value = {"imageWidth": 8, "imageHeight": 4, "shapes": parts}
+    picture = polygon_files.parse(json.dumps(value).encode(), "a.json", "a")
+    assert [(a.label, a.extent()) for a in picture.annotations] == [
+        ("car", (0, 0, 6, 2)), ("pole", (2, 0, 4, 2)), ("car", (6, 0, 8, 2)), ("pole", (6, 0, 8, 2))
+    ]  # fmt: skip
+    again = polygon_files.parse(polygon_files.written(picture), "a.json", "a")
+    assert [a.polygons for a in again.annotations] == [a.polygons for a in picture.annotations]
+
+
+def test_what_is_said_of_one_region_is_not_said_of_the_picture() -> None:
+    place: dict[str, Any] = {"x": 10, "y": 10, "width": 20, "height": 20}
+
+    def result(id_: str, kind: str, to: str = "image", **value: Any) -> dict[str, Any]:
+        sides = {"original_width": 40, "original_height": 30}
+        return {"id": id_, "type": kind, "from_name": kind, "to_name": to, "value": value, **sides}
+
+    car = result("r", "rectanglelabels", **place, rectanglelabels=["car"])
+    own = [result("r", "choices", **place, choices=["hidden"]), result("r", "textarea", **place, text=["AB 12"])]
+    whole = [result("c", "choices", choices=["wet"]), result("t", "textarea", text=["a street"])]
+
+    def read(results: list[Any], **data: str) -> AnnotatedPicture:
+        task = {"data": data or {"image": "a.png"}, "annotations": [{"result": results}]}
+        return label_studio.parse(json.dumps([task]).encode(), "a.json").pictures[0]
+
+    picture = read([car, *own, *whole])
+    assert (picture.labels, picture.texts, len(picture.annotations)) == (["wet"], ["a street"], 1)
+    assert picture.ignored == ["choices of single regions", "textarea of single regions"]
+    two = {"before": "a.png", "after": "b.png"}
+    in_second = result("s", "rectanglelabels", "after", **place, rectanglelabels=["car"])
+    assert read([in_second], **two).name == "b.png"
+    several = read([{**car, "to_name": "before"}, in_second], **two)
+    assert several.faults == ["its task marks several pictures (before, after), and a sample has one"]
+    assert read([car, {**car, "id": "p", "item_index": 1}]).faults
+
+
+def test_masks_of_another_size_are_a_reason() -> None:
+    thing = Annotation("car", 7, mask=MaskRuns.of(np.ones((2, 2), bool)))
+    with pytest.raises(ValueError, match="annotation 7: its mask is 2x2, not 4x8"):
+        value_of(AnnotatedPicture("a", annotations=[thing]), MAP, (4, 8))
+    named = AnnotatedPicture("a", 8, 4, map="a.png")
+    with pytest.raises(ValueError, match="a.png is 2x2, the picture 8x4"):
+        panoptic.filled(named, np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(ValueError, match="three channels"):
+        panoptic.filled(named, np.zeros((4, 8), np.uint8))
 
 
 def test_pixels_of_a_box_alone_are_unknown_in_a_map() -> None:
