@@ -6,7 +6,8 @@
 Boxes, polygons, brushes, keypoints and choices of pictures; a turned box is the polygon of its corners. Places are per
 cent of the picture there and pixels here, to a billionth. Who annotated and when is kept, cancelled annotations are
 none, and of several of one task the one changed last counts. Other kinds of regions, relations and answers, also those
-that are of single regions, are counted and left out; a task that marks several pictures is a fault. The task's number is the picture's; the whole task's `data` is among its attributes.
+to single regions, are counted and left out; a task that marks several pictures is a fault. The task's number is the
+picture's; the whole task's `data` is among its attributes.
 """
 
 from __future__ import annotations

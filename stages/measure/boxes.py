@@ -129,9 +129,7 @@ def rows_of(class_: int, scores: np.ndarray, fits: np.ndarray, passed: np.ndarra
     return rows
 
 
-def fitting(
-    overlap: np.ndarray, crowd: np.ndarray, slack: np.ndarray | float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
+def fitting(overlap: np.ndarray, crowd: np.ndarray, slack: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """For each prediction (n,), the surest first, a bit for each of FITS: is there a free true one that it fits so well
     by `overlap` (n, m), which may be off by `slack`? And a bit for each where there is none, but a crowd (m,) that it
     lies in."""

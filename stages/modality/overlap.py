@@ -26,7 +26,7 @@ def of_boxes(one: np.ndarray, other: np.ndarray, crowd: np.ndarray | None = None
 
 
 def rounding(one: np.ndarray, other: np.ndarray, crowd: np.ndarray | None = None) -> np.ndarray:
-    """(n, m) float64: by how much `of_boxes` may be off, as corners are float32 in shares of the picture. In pixels, where
+    """(n, m) float64: by how much `of_boxes` may be off, as corners are float32 shares of the picture. In pixels, where
     most people draw, boxes often overlap by a half exactly."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     sides = [(b[:, 2:] - b[:, :2]) for b in (one, other)]

@@ -134,7 +134,7 @@ def test_average_precision_of_boxes_is_that_of_the_book() -> None:
 
 
 def test_overlaps_of_exactly_a_half_are_a_half_in_any_picture() -> None:
-    """Boxes of whole pixels often overlap by exactly .5 or .8, of which float32 shares of 640 x 427 say a little less."""
+    """Boxes of whole pixels often overlap by exactly .5 or .8; float32 shares of 640 x 427 say a little less."""
     draw = np.random.default_rng(1)
     truth, told, scores = [], [], draw.permutation(120).reshape(40, 3, 1) / 128
     for i in range(40):
