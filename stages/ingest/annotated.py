@@ -133,7 +133,7 @@ class Annotated(Source):
     def revised_for(self, column: str, modality: Any) -> dict[str, int]:
         """Pictures with labels that answer other questions were in quarantine; parts of LabelMe's groups were things of
         their own."""
-        if self.format == "labelme" and modality.type in ("boxes", "instances", "segmentation"):
+        if self.format == "labelme" and modality.markup in ("boxes", "masks", "map"):
             return {"parts": 2}
         return {"labels": 2} if takes_one_label(modality) else {}
 
