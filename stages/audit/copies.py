@@ -45,8 +45,8 @@ def sets(
     if thumbs is not None:
         links.append(_correlated(thumbs, place))
     if size >= MANY and len(apart) > 2:
-        near = apart[:, 0]
-        usual = float(np.median(near[np.isfinite(near) & (near > 0)])) if (near > 0).any() else 0.0
+        near = apart[np.isfinite(apart[:, 0]) & (apart[:, 0] > 0), 0]
+        usual = float(np.median(near)) if len(near) else 0.0
         links.append(_unusual(np.isfinite(apart) & (apart < CLOSE * usual), place))
     return joined(len(content), np.concatenate(links))
 

@@ -28,14 +28,14 @@ def folds(marks: np.ndarray) -> np.ndarray:
 class OutOfFold:
     """Fit by `add`, then `solve`, then ask by `scores`."""
 
-    def __init__(self, sample: np.ndarray, classes: int, width: int = 512):
-        """`sample`: (m, F) of what will be added, drawn evenly."""
+    def __init__(self, sample: np.ndarray, classes: int, width: int = 512, level: bool = False):
+        """`sample`: (m, F) of what will be added, drawn evenly; `level`: its numbers are on one footing already."""
         from sklearn.kernel_approximation import RBFSampler
 
         self._mean = sample.mean(0)
         spread = sample.std(0)
         rms = float(np.sqrt(np.mean(spread**2))) or 1.0
-        self._scale = 1 / np.maximum(spread, 0.5 * rms)
+        self._scale = np.ones(len(spread)) if level else 1 / np.maximum(spread, 0.5 * rms)
         scaled = (sample - self._mean) * self._scale
         self._lift: Any = RBFSampler(gamma=1 / _middle(scaled) ** 2, n_components=width, random_state=0)
         self._lift.fit(scaled[:1].astype(np.float32))

@@ -16,7 +16,8 @@ import numpy as np
 from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.stages.audit import copies, labels, spread
 from hyperloom.stages.audit.cells import grid
-from hyperloom.stages.audit.features import SIDE
+from hyperloom.stages.audit.compared import Compared
+from hyperloom.stages.audit.features import SIDE, features
 from hyperloom.stages.audit.finding import AuditFinding, far
 from hyperloom.stages.audit.labels import Doubt
 from hyperloom.stages.audit.survey import AuditQuestions
@@ -61,32 +62,49 @@ class Judgement:
     """All that is said of the samples."""
 
     def __init__(self, judge: AuditJudge, data: Surveyed):
-        from hyperloom.stages.shard.nearest import nearest
-
         self.judge, self.data = judge, data
         none = np.zeros((len(data), 0))
         self.apart, self.place, rows = none, none.astype(np.int64), none.astype(np.float32)
+        compared = Compared(rows, np.ones(len(data), bool), False)
         if "feature" in data.names:
             rows = data.whole("feature", np.float32)
-            threads = int(max(1, judge.resources.cpus))
-            self.apart, self.place = nearest(_evened(rows), spread.TOGETHER, threads)
+            compared = Compared.of(rows, self._widths(), judge.questions.features, data.faults)
+            self.apart, self.place = self._nearest(compared)
         signed = data.whole("likeness", np.int8) if "likeness" in data.names else None
         drawn = judge.questions.features[:1] == (judge.questions.picture,)
         thumbs = rows[:, : SIDE * SIDE] if drawn and rows.shape[1] else None
         self.first = copies.sets(data.content, signed, self.apart, self.place, rows.shape[1], thumbs)
         self.alone = spread.loneliness(self.apart) if self.apart.shape[1] else np.full(len(data), np.nan)
         self.differ = {name: data.numbers(f"differ:{name}").astype(np.float64) for name in data.about("differ")}
-        self.doubts = [d for c in judge.questions.labels if (d := self._doubt(c, rows)) is not None]
+        self.doubts = [d for c in judge.questions.labels if (d := self._doubt(c, compared)) is not None]
 
     def _names(self, column: str) -> tuple[str, ...]:
         return tuple(self.judge.modalities[modality_of(column)].counted)
 
-    def _doubt(self, column: str, rows: np.ndarray) -> Doubt | None:
+    def _widths(self) -> list[int]:
+        """How many numbers the features of each column are."""
+        kinds = [self.judge.modalities[modality_of(c)] for c in self.judge.questions.features]
+        return [features(k, np.zeros((1, *k.shape), k.dtype), np.ones(1, bool)).shape[1] for k in kinds]
+
+    def _nearest(self, compared: Compared) -> tuple[np.ndarray, np.ndarray]:
+        """(N, k) distances and places of the nearest; infinity and -1 of samples without features."""
+        from hyperloom.stages.shard.nearest import nearest
+
+        apart, place = nearest(compared.apart, spread.TOGETHER, int(max(1, self.judge.resources.cpus)))
+        if compared.present.all():
+            return apart, place
+        known = np.flatnonzero(compared.present)
+        far = np.full((len(compared.rows), apart.shape[1]), np.inf, apart.dtype)
+        nobody = np.full(far.shape, -1, np.int64)
+        far[known], nobody[known] = apart, np.where(place >= 0, known[np.maximum(place, 0)], -1)
+        return far, nobody
+
+    def _doubt(self, column: str, compared: Compared) -> Doubt | None:
         data, names = self.data, self._names(column)
-        if f"label:{column}" in data.names and rows.shape[1]:
-            return labels.of_classes(data, column, names, rows, self.place)
-        if f"marks:{column}" in data.names and rows.shape[1]:
-            return labels.of_marks(data, column, names, rows)
+        if f"label:{column}" in data.names and compared.rows.shape[1]:
+            return labels.of_classes(data, column, names, compared, self.place)
+        if f"marks:{column}" in data.names and compared.rows.shape[1]:
+            return labels.of_marks(data, column, names, compared)
         if f"shares:{column}" in data.names:
             size = grid(self.judge.modalities[modality_of(column)].height_width)
             return labels.of_masks(data, column, names, size)
@@ -176,14 +194,6 @@ class Judgement:
                 names = (*self._names(column), "")
                 slices[column] = [names[int(i)] for i in self.data.numbers(f"label:{column}")]
         return slices
-
-
-def _evened(rows: np.ndarray) -> np.ndarray:
-    """(N, D) centred, none varying much less than the others, so that no unit counts for all."""
-    some = rows[:: max(1, len(rows) // 20_000)]
-    spread_ = some.std(0)
-    rms = float(np.sqrt(np.mean(spread_**2))) or 1.0
-    return ((rows - some.mean(0)) / np.maximum(spread_, 0.5 * rms)).astype(np.float32)
 
 
 def _fallen(alone: np.ndarray, odd: np.ndarray) -> np.ndarray:

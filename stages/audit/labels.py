@@ -20,6 +20,7 @@ import numpy as np
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.audit import cells
+from hyperloom.stages.audit.compared import Compared
 from hyperloom.stages.audit.finding import AuditFinding, far, percent
 from hyperloom.stages.audit.head import OutOfFold, folds, probabilities
 from hyperloom.stages.audit.surveyed import Surveyed
@@ -60,15 +61,16 @@ def width_of(rows: int) -> int:
     return next((width for most, width in WIDTHS if rows <= most), 512)
 
 
-def of_classes(data: Surveyed, column: str, names: Sequence[str], rows: np.ndarray, near: np.ndarray) -> Doubt | None:
-    """Doubts of a category; `rows` (N, D) are features, `near` (N, k) places of the nearest samples."""
-    labels = data.numbers(f"label:{column}").astype(np.int64)
+def of_classes(data: Surveyed, column: str, names: Sequence[str], compared: Compared, near: np.ndarray) -> Doubt | None:
+    """Doubts of a category; `near` (N, k) are places of the nearest samples."""
+    rows = compared.rows
+    labels = np.where(compared.present, data.numbers(f"label:{column}").astype(np.int64), -1)
     known = labels >= 0
     if known.sum() < FEW or len(np.unique(labels[known])) < 2:
         return None
     target = _shares(labels, len(names))
     fold = folds(_marks(data))
-    head = OutOfFold(rows[:: max(1, len(rows) // SAMPLE)], len(names), width_of(len(rows)))
+    head = _head(compared, len(names))
     head.add(rows, target, fold)
     head.solve()
     chances = probabilities(head.scores(rows, fold), labels)
@@ -85,14 +87,15 @@ def of_classes(data: Surveyed, column: str, names: Sequence[str], rows: np.ndarr
     return Doubt(column, score, wrong, lambda i: f"{names[labels[i]]}, likely {names[best[i]]}", right)
 
 
-def of_marks(data: Surveyed, column: str, names: Sequence[str], rows: np.ndarray) -> Doubt | None:
+def of_marks(data: Surveyed, column: str, names: Sequence[str], compared: Compared) -> Doubt | None:
     """Doubts of marks, class by class; a sample's score is that of its worst mark."""
+    rows = compared.rows
     marks = data.whole(f"marks:{column}", np.uint8)
-    known = np.asarray((marks <= 1).all(1))
+    known = np.asarray((marks <= 1).all(1)) & compared.present
     if known.sum() < FEW:
         return None
     fold = folds(_marks(data))
-    head = OutOfFold(rows[:: max(1, len(rows) // SAMPLE)], 2 * len(names), width_of(len(rows)))
+    head = _head(compared, 2 * len(names))
     both = np.concatenate([marks == 0, marks == 1], 1).astype(np.float32)
     head.add(rows, np.where(known[:, None], both, 0), fold)
     head.solve()
@@ -191,6 +194,11 @@ def finding(doubt: Doubt, keys: Sequence[str], rate: float, act: str) -> AuditFi
     text = f"{doubt.column}: {count} of {total} labels ({percent(count / total)}) are likely wrong"
     text += f", most often {often}" if often else ""
     return AuditFinding("label", doubt.column, count, total, text, act, [keys[i] for i in order])
+
+
+def _head(compared: Compared, outputs: int) -> OutOfFold:
+    rows = compared.rows[compared.present]
+    return OutOfFold(rows[:: max(1, len(rows) // SAMPLE)], outputs, width_of(len(rows)), compared.level)
 
 
 def _issues(labels: np.ndarray, chances: np.ndarray) -> np.ndarray:

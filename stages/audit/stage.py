@@ -23,6 +23,7 @@ from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.audit.check import checked, questions_of
+from hyperloom.stages.audit.features import embedding
 from hyperloom.stages.audit.parts import AuditedData, AuditPart, audited
 from hyperloom.stages.audit.result import Audited
 from hyperloom.stages.base import Producer, modality_of
@@ -67,11 +68,11 @@ class Audit(Stage):
         return value
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
-        """Of texts of several experts only what stands in all was compared: a text that begins as another was equal. So
-        it was of tags."""
+        """Samples without features, which pictures always have, were copies of each other, and of several columns the
+        largest numbers decided."""
         kinds = modalities.values()
-        texts = {"texts": 2} if any(kind.textual for kind in kinds) else {}
-        return {**texts, **({"tags": 2} if any(kind.ended and kind.categorical for kind in kinds) else {})}
+        concerned = any(embedding(kind) for kind in kinds) or not any(kind.rgb for kind in kinds)
+        return {**_surveys_revised(modalities), **({"features": 2} if concerned else {})}
 
     def uses(self) -> set[str]:
         return {modality_of(c) for c in (*self.labels, *self.features, *self.student.values(), *self.out)}
@@ -99,7 +100,7 @@ class Audit(Stage):
         questions = questions_of(self, {c: p.about for c, p in data.producers.items()}, step.modalities)
         known = {name: step.modalities[name] for name in sorted({modality_of(c) for c in questions.columns})}
         meaning = {"revision": self.revision, "asked": repr(questions), "of": {n: payload(m) for n, m in known.items()}}
-        if revised := self.revised_for({name: known[name] for name in questions.beside}):
+        if revised := _surveys_revised({name: known[name] for name in questions.beside}):
             meaning["revised"] = revised
         space = f"audit/{fingerprint(meaning)[:SHORT]}"
         units = [self._unit(space, part, questions.columns) for part in data.parts]
@@ -167,3 +168,11 @@ class Audit(Stage):
         for name, png in drawn.items():
             file = step.write(PICTURE.format(name), png)
             step.events.emit("artifact", step.name, path=file.path, to="pictures")
+
+
+def _surveys_revised(modalities: Mapping[str, Any]) -> dict[str, int]:
+    """Of texts and tags of several experts only what stands in all was compared: one that begins as another was
+    equal."""
+    kinds = modalities.values()
+    texts = {"texts": 2} if any(kind.textual for kind in kinds) else {}
+    return {**texts, **({"tags": 2} if any(kind.ended and kind.categorical for kind in kinds) else {})}

@@ -17,6 +17,7 @@ import numpy as np
 from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.audit import cells
+from hyperloom.stages.audit.compared import MISSING
 from hyperloom.stages.audit.features import boxed, features, marks
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.modality import Modality
@@ -166,7 +167,7 @@ def faults(
     for column in dict.fromkeys(columns):
         modality, (value, valid) = modalities[modality_of(column)], values[column]
         for i in np.flatnonzero(~valid).tolist():
-            stated[i].append(f"{column} is missing")
+            stated[i].append(MISSING.format(column))
         for i, what in _constant(modality, value) if len(value) else ():
             if valid[i]:
                 stated[i].append(f"{column} {what}")

@@ -82,13 +82,21 @@ def choose(
     count = max(1, round(stage.share * len(order))) if stage.share is not None else count
     taken = np.flatnonzero(before)
     if stage.coverage:
-        first = order[: int(stage.pool * count)] if stage.order else order
-        return candidate, before, picks.covering(rows, first, taken, count, stage.method)
+        return candidate, before, _covering(stage, rows, order, taken, count)
     if stage.balance:
         values, valid = numbers[stage.balance]
         classes = np.where(valid, values, -1).astype(np.int64)
         return candidate, before, picks.evened(classes, order, taken, count)
     return candidate, before, [int(i) for i in order[:count]]
+
+
+def _covering(stage: Select, rows: np.ndarray, order: np.ndarray, taken: np.ndarray, count: int) -> list[int]:
+    """The places that cover most; samples of which nobody knows where they lie come last, in their order."""
+    known = np.isfinite(rows).all(1)
+    placed, rest = order[known[order]], order[~known[order]]
+    first = placed[: int(stage.pool * count)] if stage.order else placed
+    chosen = picks.covering(rows, first, taken[known[taken]], count, stage.method)
+    return chosen + [int(i) for i in rest[: count - len(chosen)]]
 
 
 def _ordered(stage: Select, keys: list[str], numbers: Numbers, candidate: np.ndarray) -> np.ndarray:
@@ -109,7 +117,13 @@ def _column(tables: list[Any], column: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _features(tables: list[Any]) -> np.ndarray:
-    parts = [
-        bytes_rows(table["feature"].combine_chunks(), np.float32) for table in tables if "feature" in table.column_names
-    ]
-    return np.concatenate(parts).astype(np.float64)
+    """(N, D) of all samples, NaN of those that have none."""
+    parts = [_rows(table["feature"].combine_chunks()) if "feature" in table.column_names else None for table in tables]
+    width = next((part.shape[1] for part in parts if part is not None), 0)
+    nothing = (np.full((len(table), width), np.nan) for table in tables)
+    return np.concatenate([own if part is None else part for part, own in zip(parts, nothing, strict=True)])
+
+
+def _rows(column: Any) -> np.ndarray:
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    return np.where(known[:, None], bytes_rows(column, np.float32).astype(np.float64), np.nan)

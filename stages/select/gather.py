@@ -47,11 +47,10 @@ class Gatherer:
             columns[column] = pa.array(values, mask=~valid)
         if self.cover and self.cover in arrays:
             modality = self.modalities[modality_of(self.cover)]
-            rows = features(modality, *modality.decode(arrays[self.cover]))
-            width = 4 * rows.shape[1]
-            columns["feature"] = pa.Array.from_buffers(
-                pa.binary(width), len(rows), [None, pa.py_buffer(rows.tobytes())]
-            )
+            values, valid = modality.decode(arrays[self.cover])
+            rows = features(modality, values, valid)
+            each = [row.tobytes() if known else None for row, known in zip(rows, valid, strict=True)]
+            columns["feature"] = pa.array(each, pa.binary(4 * rows.shape[1]))
         out.rows = len(head)
         out.write("parquet", write_table(columns, [pa.field(n, a.type) for n, a in columns.items()]))
 

@@ -18,7 +18,7 @@ for people.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -76,6 +76,12 @@ class Select(Stage):
             raise ValueError("an order, coverage or balance chooses within a budget: give n or share")
         return self
 
+    def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
+        """Borders were compared in more digits than numbers are stored in, and left out beside `known: true`; samples
+        without features covered what lies around zero."""
+        borders = any(condition.rounded or condition.several for condition in self.where.values())
+        return {**({"borders": 2} if borders else {}), **({"coverage": 2} if self.coverage else {})}
+
     @property
     def read(self) -> tuple[str, ...]:
         """Columns that are read as one number a sample."""
@@ -113,7 +119,7 @@ class Select(Stage):
 
         columns = [c for c in (*self.read, self.coverage) if c]
         known = {name: step.modalities[name] for name in sorted({modality_of(c) for c in columns})}
-        meaning = [self.read, self.coverage, {n: payload(m) for n, m in known.items()}]
+        meaning = [self.read, self.coverage, {n: payload(m) for n, m in known.items()}, *([2] if self.coverage else [])]
         space = f"select/{fingerprint(meaning)[:SHORT]}"
         units = []
         for part in data.parts:

@@ -249,9 +249,49 @@ def test_the_command_audits_a_step_of_any_recipe(tmp_path: Any) -> None:
 
 
 def test_audits_beside_texts_are_made_anew_and_others_are_not() -> None:
-    """How far texts of experts differ is another figure by now."""
+    """How far texts of experts differ is another figure by now; so is what samples without features are."""
     stage = Audit(stage="audit", data=("frames",))
-    kind = inline.modalities(kind={"type": "category", "classes": 2})
+    kind = inline.modalities(kind={"type": "category", "classes": 2}, rgb={"type": "image", "size": [4, 4]})
     assert stage.revised_for(kind) == {}
     assert stage.revised_for(kind | inline.modalities(caption={"type": "text", "length": 8})) == {"texts": 2}
-    assert stage.revised_for(inline.modalities(pos={"type": "tags", "tags": 2, "length": 8})) == {"tags": 2}
+    assert stage.revised_for(kind | inline.modalities(pos={"type": "tags", "tags": 2, "length": 8})) == {"tags": 2}
+    assert stage.revised_for(kind | inline.modalities(clip={"type": "embedding", "length": 8})) == {"features": 2}
+    assert stage.revised_for(inline.modalities(age={"type": "scalar"})) == {"features": 2}
+
+
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_no_unit_of_a_table_decides_which_labels_are_doubted(tmp_path: Any, unit: float) -> None:
+    """Age says the class, income nothing: in whatever it is counted, the labels that were turned are found."""
+    known = inline.modalities(
+        age={"type": "scalar"}, income={"type": "scalar"}, old={"type": "category", "classes": ["no", "yes"]}
+    )
+    random = np.random.default_rng(0)
+    rows, turned = [], set()
+    for i in range(200):
+        age, income, wrong = random.uniform(0, 100), random.normal(50, 20) * unit, i % 15 == 0
+        turned |= {f"g/{i:03d}"} if wrong else set()
+        label = np.int64((age > 50) ^ wrong)
+        rows.append({"age@t": np.float32([age]), "income@t": np.float32([income]), "old@truth": label})
+    storage = Storage(str(tmp_path))
+    frames = inline.ingested(storage, known, {"g": rows}, rows=100)
+    stage = Audit(stage="audit", data=("frames",), pictures=0, labels=("old@truth",), features=("age@t", "income@t"))
+    made = inline.finish(inline.step(stage, storage, known, "audit", frames=frames))
+    (wrong,) = (f for f in made.body["findings"] if f["kind"] == "label")
+    assert len(turned & set(wrong["worst"])) > 0.8 * len(turned) and wrong["count"] < 1.3 * len(turned)
+
+
+def test_samples_without_features_are_no_copies_and_their_labels_are_not_doubted(tmp_path: Any) -> None:
+    random = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    for i in range(100):
+        clip = random.normal(size=24).astype(np.float32) + 3 * np.float32(i % 2)
+        rows.append({"clip@net": None if i % 10 < 2 else clip, "kind@truth": np.int64(i % 2)})
+    storage = Storage(str(tmp_path))
+    frames = inline.ingested(storage, KNOWN, {"g": rows}, rows=50)
+    stage = Audit(stage="audit", data=("frames",), pictures=0, labels=("kind@truth",), features=("clip@net",))
+    made = inline.finish(inline.step(stage, storage, KNOWN, "audit", frames=frames))
+    found = Audited.from_manifest(made)
+    table = read_table(storage, found.table).to_pydict()
+    assert [f["text"] for f in found.findings] == ["20 of 100 samples: clip@net is missing"]
+    lacking = [i for i in range(100) if i % 10 < 2]
+    assert all(table["copy"][i] == 1 and np.isnan(table["label:kind@truth"][i]) for i in lacking)

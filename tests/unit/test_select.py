@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
@@ -14,6 +15,8 @@ from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.results import Samples, Shards
 from hyperloom.stages.select import picks
+from hyperloom.stages.select.choice import _features
+from hyperloom.stages.select.condition import SampleCondition
 from hyperloom.stages.select.picks import covering, evened, uncertainty
 from hyperloom.stages.select.stage import Select
 from hyperloom.stages.shard.stage import Shard
@@ -203,3 +206,38 @@ def test_what_is_no_choice_is_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=text):
             Select.model_validate({"stage": "select", "data": "frames", "out": "score@choice", **fields})
+
+
+def test_a_border_is_as_numbers_are_stored_and_what_is_known_is_asked_as_well(tmp_path: Any) -> None:
+    stored = np.array([0.05, 0.1, 0.7, 0.9], np.float32).astype(np.float64)
+    every, kind = np.ones(4, bool), SampleCondition.model_validate
+    assert kind({"above": 0.1}).met(stored, every, ()).tolist() == [False, False, True, True]
+    assert kind({"below": 0.7}).met(stored, every, ()).tolist() == [True, True, False, False]
+    some = np.array([True, False, True, False])
+    assert kind({"known": True, "above": 0.5}).met(stored, some, ()).tolist() == [False, False, True, False]
+    assert kind({"known": False}).met(stored, some, ()).tolist() == [False, True, False, True]
+    with pytest.raises(ValidationError, match="known: false is of samples without a value"):
+        kind({"known": False, "above": 0.5})
+    fields = {"stage": "select", "data": "frames", "out": "score@choice", "where": {"score@raw": {"above": 16}}}
+    stage = Select.model_validate(fields)
+    assert stage.revised_for(KNOWN) == {}
+    assert stage.model_copy(update={"where": {"score@raw": kind({"above": 0.1})}}).revised_for(KNOWN) == {"borders": 2}
+
+
+def test_samples_that_lie_nowhere_cover_nothing(tmp_path: Any) -> None:
+    """Also where a whole partition has none: the features of the others stay with their samples."""
+    storage = Storage(str(tmp_path))
+    lying = [np.array([i // 2, 1], np.float32) for i in range(8)]
+    rows = [{"clip@net": value, "score@raw": np.array([i], np.float32)} for i, value in enumerate([None] * 4 + lying)]
+    rows[5]["clip@net"] = None
+    raw = inline.ingested(storage, KNOWN, {"g": rows}, 4)
+    fields = {"stage": "select", "data": "frames", "out": "score@choice", "n": 2, "coverage": "clip@net"}
+    stage = Select.model_validate(fields)
+    chosen = _values(storage, inline.finish(inline.step(stage, storage, KNOWN, "choice", frames=raw)))
+    one, other = (rows[int(key[-3:])]["clip@net"] for key, value in chosen.items() if value)
+    assert one is not None and other is not None and abs(one[0] - other[0]) >= 2
+    many = stage.model_copy(update={"n": 9})
+    chosen = _values(storage, inline.finish(inline.step(many, storage, KNOWN, "more", frames=raw)))
+    assert sum(chosen[f"g/{i:03d}"] for i, row in enumerate(rows) if row["clip@net"] is not None) == 7
+    tables = [pa.table({"key": ["a", "b"]}), pa.table({"key": ["c"], "feature": pa.array([b"\0" * 8], pa.binary(8))})]
+    assert np.isnan(_features(tables)).all(1).tolist() == [True, True, False], "of a partition without a file"
