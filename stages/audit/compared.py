@@ -32,7 +32,7 @@ class Compared:
         words = [set(fault.split("; ")) for fault in faults]
         lacks = np.array([[MISSING.format(c) in mine for c in columns] for mine in words], bool)
         lacks = lacks.reshape(len(rows), len(columns))
-        present = ~lacks.all(1) if columns else np.ones(len(rows), bool)
+        present = np.asarray(~lacks.all(1)) if columns else np.ones(len(rows), bool)
         if len(columns) < 2:
             return cls(rows, present, False)
         parts = np.split(rows, np.cumsum(widths)[:-1], axis=1)

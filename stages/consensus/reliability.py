@@ -182,8 +182,10 @@ class InverseVariance(Learning):
                 "is. Next: take fewer sources with `of`, or the method mean"
             )
         variances = np.linalg.lstsq(np.array(rows), np.array(seen), rcond=None)[0]
-        variances = np.maximum(variances, max(float(variances.max()) * 1e-3, 1e-12)).round(12)
-        reliability = {c: round(1 / math.sqrt(v), DIGITS) for c, v in zip(self.sources, variances, strict=True)}
+        most = float(variances.max())
+        variances = np.maximum(variances, most * 1e-3 if most > 0 else 1e-12)
+        variances = np.array([_rounded(v, 12) for v in variances.tolist()])
+        reliability = {c: _rounded(1 / math.sqrt(v), DIGITS) for c, v in zip(self.sources, variances, strict=True)}
         return self.model_copy(update={"estimates": {"variances": variances.tolist(), "reliability": reliability}})
 
     def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
@@ -205,6 +207,12 @@ class InverseVariance(Learning):
             return {self.out[0]: mean, self.spread: sigma}, None
 
         return make
+
+
+def _rounded(value: float, digits: int) -> float:
+    """To so many digits behind the point; of what has fewer than four of its own there, to as many of its own."""
+    short = round(value, digits)
+    return short if abs(value) >= 10.0 ** (3 - digits) else float(f"{value:.{DIGITS}g}")
 
 
 def _decoded(codes: np.ndarray, sources: int, classes: int) -> np.ndarray:

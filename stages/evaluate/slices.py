@@ -3,7 +3,8 @@
     slices: [weather@truth, group, {column: speed@telemetry, bins: 4}]
 
 A slice is the samples of one class (of a category, an ordinal, each of a multilabel), of one group, or with a number in
-one bin; what has no value is `unknown`. Its figures are called `semantic.miou[weather@truth=night]`, in a gate too.
+one bin; what has no value is `unknown` (`no value` where a class is called so). Its figures are called
+`semantic.miou[weather@truth=night]`, in a gate too.
 
 Whoever looks at many parts finds a bad one by chance. So each part is compared with all others by the bootstrap of
 `stages.measure.intervals` (the same drawn units on both sides; Student's t of the smaller side's units), and the
@@ -32,7 +33,8 @@ from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.schema import Offer, defined
 from hyperloom.stages.table import read_table
 
-UNKNOWN = "unknown"
+UNKNOWN, NO_VALUE = "unknown", "no value"
+"""What samples without a value are called; the second where a class is called as the first."""
 FEWEST = 5
 """Resampled units of a slice, and of the rest, below which nothing is said of chance."""
 MOST = 200
@@ -75,7 +77,7 @@ def check(slices: Sequence[Slice], step: StepCheck, offered: Offer) -> dict[str,
             continue
         kind = step.modalities[modality_of(one.column)]
         if _names(kind):
-            values[one.column] = frozenset([*kind.counted, UNKNOWN])
+            values[one.column] = frozenset([*kind.counted, _nothing(kind)])
         elif kind.shape == (1,):
             values[one.column] = frozenset([*_labels(one), UNKNOWN])
         else:
@@ -213,6 +215,11 @@ def _names(kind: Any) -> bool:
     return bool(kind.counted) and (kind.shape == () or marks)
 
 
+def _nothing(kind: Any) -> str:
+    """What samples without a class are called."""
+    return NO_VALUE if UNKNOWN in kind.counted else UNKNOWN
+
+
 def _labels(one: Slice) -> list[str]:
     if not one.edges:
         return [f"{i + 1} of {one.bins}" for i in range(one.bins)]
@@ -231,10 +238,10 @@ def _values(one: Slice, kind: Any, rows: np.ndarray, valid: np.ndarray) -> list[
     """The values of each sample."""
     if kind.shape == ():
         known = valid & kind.known(rows)
-        return [[kind.counted[int(row)]] if ok else [UNKNOWN] for row, ok in zip(rows, known, strict=True)]
+        return [[kind.counted[int(row)]] if ok else [_nothing(kind)] for row, ok in zip(rows, known, strict=True)]
     if _names(kind):
         return [
-            [name for name, mark in zip(kind.counted, row, strict=True) if mark == 1] if ok else [UNKNOWN]
+            [name for name, mark in zip(kind.counted, row, strict=True) if mark == 1] if ok else [_nothing(kind)]
             for row, ok in zip(rows, valid, strict=True)
         ]
     numbers = np.where(valid & np.isfinite(rows[:, 0]), rows[:, 0], np.nan).astype(np.float64)

@@ -28,12 +28,12 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
-from hyperloom.stages.base import modality_of
+from hyperloom.stages.base import GROUP, defined, modality_of
 from hyperloom.stages.evaluate.check import checked, truth_of
 from hyperloom.stages.evaluate.compare import BEST_EXPERT
 from hyperloom.stages.evaluate.family import Candidate, candidates
 from hyperloom.stages.evaluate.motion import Temporal
-from hyperloom.stages.evaluate.slices import Slice
+from hyperloom.stages.evaluate.slices import UNKNOWN, Slice
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.measure.intervals import Intervals
 from hyperloom.stages.measure.measure import measure_of
@@ -134,7 +134,10 @@ class Evaluate(Stage):
         of_answers = any(kind.metric in measure_of(kind).of_answers for kind in judged)
         # overlaps of exactly a half (and so on) were taken for less where float32 rounds them so
         exact = any(kind.measure == "boxes" for kind in judged)
-        changed = {"edges": edges, "in common": of_answers, "exact overlaps": exact}
+        # samples without a value were among those of a class that is called unknown
+        sliced = defined(modalities, (one.column for one in self.slices if one.column != GROUP))
+        unknown = any(UNKNOWN in kind.counted for kind in sliced)
+        changed = {"edges": edges, "in common": of_answers, "exact overlaps": exact, "no value": unknown}
         return {**pooled, **{name: 2 for name, concerned in changed.items() if concerned}}
 
     def pooled_boxes(self, modalities: Mapping[str, Any]) -> dict[str, int]:

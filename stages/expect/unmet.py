@@ -107,9 +107,15 @@ def _of_column(column: str, one: Expectation, seen: Mapping[str, Any]) -> Iterat
             yield Unmet(column, f"mean: {written(one.mean)}", what, one.warn, _beyond(one.mean, True))
     if one.range and "min" in seen:
         low, high = min(seen["min"]), max(seen["max"])
-        if not (within(low, one.range) and within(high, one.range)):
+        if not all(within(end, one.range) or within(end, _as_stored(one.range)) for end in (low, high)):
             what = f"they go from {low:.4g} to {high:.4g}"
             yield Unmet(column, f"range: {written(one.range)}", what, one.warn, _beyond(one.range, False))
+
+
+def _as_stored(bounds: Bounds) -> Bounds:
+    """Bounds as numbers are kept: what is .1 in a file is a little more."""
+    low, high = (None if bound is None else float(np.float32(bound)) for bound in bounds)
+    return low, high
 
 
 def _of_groups(name: str, bounds: Bounds, counts: Mapping[str, int], warn: bool) -> Iterator[Unmet]:

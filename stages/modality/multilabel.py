@@ -67,8 +67,8 @@ class Multilabel(SidedClasses, Modality):
         for unknown}, where a name left out is unknown, or from K numbers."""
         if isinstance(value, str):
             value = [name.strip() for name in re.split(r"[,;|]", value) if name.strip()]
-            if len(value) == len(self.classes) and set(value) <= {"0", "1"} and not {"0", "1"} & {*self.classes}:
-                value = [int(mark) for mark in value]
+            if len(value) == len(self.classes) and set(value) <= {"0", "1"}:
+                value = self._marks(value)
         if isinstance(value, dict):
             return self._named({n: UNKNOWN if v is None else _mark(n, v) for n, v in value.items()}, UNKNOWN)
         if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
@@ -78,6 +78,18 @@ class Multilabel(SidedClasses, Modality):
             expected = f"names of classes, or {len(self.classes)} times 0, 1 or {UNKNOWN}"
             raise ValueError(f"expected {expected}, got {value!r}")
         return array.astype(np.uint8)
+
+    def _marks(self, value: list[str]) -> list[Any]:
+        """As many 0 and 1 as there are classes: marks, or names where classes are called so. Raises ValueError where
+        they may be either."""
+        if not {"0", "1"} & {*self.classes}:
+            return [int(mark) for mark in value]
+        if len(set(value)) < len(value):
+            what = "may be a mark for each class, or classes that are called so"
+            raise ValueError(
+                f"{','.join(value)} {what}. Next: write marks as JSON, [{', '.join(value)}], names once each"
+            )
+        return value
 
     def _named(self, marks: dict[str, int], otherwise: int) -> np.ndarray:
         foreign = [name for name in marks if name not in self.classes]
@@ -95,7 +107,11 @@ class Multilabel(SidedClasses, Modality):
         return picture.text_to_rgb(self.words(value))
 
     def words(self, value: np.ndarray) -> str:
-        return ", ".join(n for n, v in zip(self.classes, value, strict=True) if v == 1) or "none"
+        """The classes that apply, and which nobody knows."""
+        yes, open_ = (", ".join(n for n, v in zip(self.classes, value, strict=True) if v == m) for m in (1, UNKNOWN))
+        if (value == UNKNOWN).all():
+            return "unknown"
+        return (yes or "none") + (f" (unknown: {open_})" if open_ else "")
 
     @property
     def counted(self) -> tuple[str, ...]:

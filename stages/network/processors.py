@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hyperloom.stages.meaning import Translation
 
 Reader = Callable[["torch.Tensor"], "torch.Tensor"]
+LEAST = 1e-6
+"""Of a deviation, as a share of the mean, from which on numbers vary; and what stands for one of those that do not."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Processor:
         """How values are standardised, by a column's statistics: numbers are, unless the modality says otherwise."""
         if not self.modality.standardised or not statistics.get("mean"):
             return Scale()
-        return Scale(tuple(map(float, statistics["mean"])), tuple(max(float(s), 1e-6) for s in statistics["std"]))
+        pairs = zip(statistics["mean"], statistics["std"], strict=True)
+        return Scale(tuple(map(float, statistics["mean"])), tuple(_deviation(float(m), float(s)) for m, s in pairs))
 
     # -- tensors ----------------------------------------------------------------------------------------------------
     def reader(self, scale: Scale) -> torch.nn.Module:
@@ -118,6 +121,13 @@ class Processor:
         """From a head's raw predictions (N, C, *sites) to values as people take them, (N, *sites, C): probabilities,
         or numbers in their units within the modality's range (a regression may overshoot)."""
         return in_units(raw.movedim(1, raw.ndim - 1), scale, getattr(self.modality, "range", None))
+
+
+def _deviation(mean: float, deviation: float) -> float:
+    """What numbers are divided by: their deviation, however small their unit makes it; a constant of its own where they
+    do not vary but for the rounding of sums."""
+    varies = deviation > LEAST * abs(mean) and deviation > LEAST**4
+    return deviation if varies else max(deviation, LEAST)
 
 
 def in_units(values: torch.Tensor, scale: Scale, limits: tuple[float, float] | None = None) -> torch.Tensor:

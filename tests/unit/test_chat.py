@@ -73,4 +73,5 @@ def test_only_labels_of_numbers_and_boxes_are_made_anew() -> None:
     assert (
         chat("time@a").revised_for(KNOWN) == chat("objects@a", "text@a").revised_for(KNOWN) == {"numbers in words": 2}
     )
-    assert chat("kind@a", "text@a", "marks@a").revised_for(KNOWN) == {}
+    assert chat("kind@a", "text@a").revised_for(KNOWN) == {}
+    assert chat("marks@a", "text@a").revised_for(KNOWN) == {"unknown labels": 2}

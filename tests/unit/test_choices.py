@@ -90,3 +90,11 @@ def test_only_those_that_it_concerns_mean_something_new() -> None:
     ):  # fmt: skip
         expert = plugins.parse("expert", {**hub, "out": f"{name}@hub", "task": task})
         assert bool(expert.revised_for({**KNOWN, **named})) is moved
+
+
+def test_a_word_with_a_blank_that_does_not_break_has_one_tag() -> None:
+    """As tables of CoNLL-U have them; each part had a tag, and all later words that of the one before."""
+    tags = modalities(pos={"type": "tags", "tags": ["N", "V"], "length": 8})["pos"]
+    text = "Vi\u1ec7t\u00a0Nam l\u00e0"
+    pieces = [{"start": 0, "entity": "N"}, {"start": 5, "entity": "N"}, {"start": 9, "entity": "V"}]
+    assert from_pipeline(pieces, tags, text, {}, None, []) == ["N", "V"]

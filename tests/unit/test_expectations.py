@@ -311,3 +311,12 @@ def test_plan_knows_columns_and_classes(expect: str, words: str) -> None:
     check(recipe.parse(RECIPE.format(expect="{semantic@truth: {classes: [road]}}"), "r.yaml"))
     with pytest.raises(RecipeError, match=words):
         check(recipe.parse(RECIPE.format(expect=expect), "r.yaml"))
+
+
+def test_a_range_is_as_numbers_are_stored() -> None:
+    def failing(low: float, high: float, *bounds: float) -> list[Any]:
+        stored = {"min": [float(np.float32(low))], "max": [float(np.float32(high))], "mean": [0.3], "missing": 0.0}
+        return unmet(parsed({"x@a": {"range": bounds}}), Evidence(columns={"x@a": stored}))
+
+    assert not failing(0.7, 0.9, 0.7, 0.9) and not failing(0.1, 0.3, 0.1, 0.3)
+    assert failing(0.69, 0.9, 0.7, 0.9) and failing(0.1, 0.31, 0.1, 0.3)

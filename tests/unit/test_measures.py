@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hyperloom.pipeline.root.storage import Storage
+from hyperloom.stages.evaluate.slices import Slice, members
+from hyperloom.stages.evaluate.stage import Evaluate
 from hyperloom.stages.measure.boxes import FITS
 from hyperloom.stages.measure.cost import milliseconds
 from hyperloom.stages.measure.measure import directions
@@ -160,3 +163,16 @@ def test_probabilities_become_answers() -> None:
 def test_what_else_a_machine_does_is_no_part_of_what_a_network_takes() -> None:
     pauses = iter([0.0, 0.02, 0.02, 0.0, 0.02, 0.02])
     assert milliseconds(lambda: time.sleep(next(pauses)), repeats=5) < 15
+
+
+def test_samples_without_a_value_are_none_of_a_class_called_unknown(tmp_path: Any) -> None:
+    kind = inline.modalities(sex={"type": "category", "classes": ["female", "male", "unknown"]})
+    other = inline.modalities(sex={"type": "category", "classes": ["female", "male"]})
+    for known, nothing in ((kind, "no value"), (other, "unknown")):
+        storage = Storage(str(tmp_path / nothing))
+        last = known["sex"].classes[-1]
+        made = inline.ingested(storage, known, {"g": [{"sex@t": known["sex"].fit(last)}, {"sex@t": None}]})
+        parts = members([Slice(column="sex@t")], storage, [made.records[0].file.path], known)
+        assert parts == {f"sex@t={last}": {"g/000"}, f"sex@t={nothing}": {"g/001"}}
+    stage = Evaluate.model_validate({"stage": "evaluate", "data": "shards", "truth": {}, "slices": ["sex@t", "group"]})
+    assert "no value" in stage.revised_for(kind) and "no value" not in stage.revised_for(other)

@@ -527,3 +527,12 @@ def test_files_of_one_stem_that_share_a_label_are_asked_about(tmp_path: Path, pa
         {"x/1": [2.0], "y/1": [2.0]} if asked else {"x/1": [0.0], "y/1": [1.0]}
     )
     assert any("files of one stem in several folders" in text for text in manifest.body["remarks"]) == asked
+
+
+def test_labels_that_nobody_knows_are_said_and_marks_are_no_names() -> None:
+    topics, three = KNOWN["topics"], inline.modalities(t={"type": "multilabel", "classes": 3})["t"]
+    says = [topics.words(np.array(v, np.uint8)) for v in ((255, 255), (1, 255), (0, 255), (0, 0), (1, 1))]
+    assert says == ["unknown", "art (unknown: sport)", "none (unknown: sport)", "none", "art, sport"]
+    assert three.fit("0,2").tolist() == [1, 0, 1] and three.fit([1, 0, 1]).tolist() == [1, 0, 1]
+    with pytest.raises(ValueError, match=r"1,0,1 may be a mark for each class, or classes.*as JSON, \[1, 0, 1\]"):
+        three.fit("1,0,1")

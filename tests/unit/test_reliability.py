@@ -292,3 +292,21 @@ def test_the_report_says_how_right_everyone_is_where_a_truth_is_named(storage: S
         consensus(storage, samples, out="semantic@vote", method="vote", truth="depth@truth")
     with pytest.raises(ValidationError, match="estimates are made from the data"):
         consensus(storage, samples, out="semantic@x", method={"type": "dawid-skene", "estimates": {"prior": [1]}})
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
+def test_whom_to_trust_does_not_depend_on_the_unit(storage: Storage, unit: float) -> None:
+    """Currents in amperes: below a variance of 1e-12 all sources counted alike."""
+    draw, known = np.random.default_rng(0), modalities(current={"type": "scalar"})
+    truth = draw.normal(size=400)
+    read = {n: truth + draw.normal(0, s, 400) for n, s in (("fine", 0.1), ("rough", 0.5), ("wild", 1.0))}
+    samples = [{f"current@{n}": np.float32([v[i] * unit]) for n, v in read.items()} for i in range(400)]
+    stage = ConsensusStage(stage="consensus", data="labels", out="current@iv", method="inverse-variance")
+    labels = ingested(storage, known, {"g": samples}, rows=400)
+    made = finish(step(stage, storage, known, labels=labels))
+    errors = {c: 1 / v / unit for c, v in made.body["reliability"]["current@iv"].items()}
+    assert errors["current@rough"] == pytest.approx(0.5, rel=0.1) and errors["current@wild"] == pytest.approx(
+        1, rel=0.1
+    )
+    values = np.array(list(column(storage, known, made, "current@iv").values()), np.float64)[:, 0] / unit
+    assert np.abs(values - truth).mean() < 0.15

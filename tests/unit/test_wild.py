@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperloom.pipeline.root import events as event_log
 from hyperloom.pipeline.root.storage import Storage
+from hyperloom.stages.network.processors import processor_of
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.shard.statistics import ColumnCounter, merged
 from hyperloom.stages.train.stage import Train
@@ -108,3 +110,16 @@ def test_it_is_said_with_its_sample_at_shard_and_at_train(tmp_path: Path) -> Non
     mine = [(who, text) for who, text in notes if "1e+09" in text]
     assert {who for who, _ in mine} == {"shards", "teacher"}
     assert all("depth@laser holds 1 number" in t and "g0/005" in t and "Next: unknown: 1e+09" in t for _, t in mine)
+
+
+@pytest.mark.parametrize(("mean", "deviation", "scale"), [(2e-9, 1e-9, 1e-9), (5.0, 2.0, 2.0), (0.1, 1e-9, 1e-6)])
+def test_what_varies_is_standardised_whatever_its_unit(mean: float, deviation: float, scale: float) -> None:
+    """Currents of some nanoamperes were all zero to a network; what does not vary but for rounding stays one number."""
+    kind = processor_of(inline.modalities(current={"type": "scalar"})["current"])
+    read = kind.scale({"mean": [mean], "std": [deviation]})
+    assert read.std == (pytest.approx(scale),)
+    values = torch.tensor(np.random.default_rng(0).normal(mean, deviation, (500, 1)), dtype=torch.float32)
+    planes = kind.reader(read)(values)
+    assert float(planes.std()) == pytest.approx(deviation / scale, rel=0.1, abs=1e-2)
+    back = kind.finish(planes, read)
+    assert torch.allclose(back, values, rtol=1e-4, atol=1e-12)

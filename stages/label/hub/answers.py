@@ -20,6 +20,8 @@ from hyperloom.stages.remarks import remark
 
 SHORTEST = 0.1
 """Seconds of sound that are given at least: networks have windows that must be filled."""
+WORDS = re.compile(r"[^ \t\n\r\f\v]+")
+"""What lies between white space of ASCII, as everywhere: a token may hold a blank that does not break."""
 LabelNames = Mapping[str, "str | None"]
 """The model's label -> the modality's class, null for none; what is not named keeps its name."""
 
@@ -166,7 +168,7 @@ def _tags(answer: Any, text: str, labels: LabelNames) -> list[str | None]:
     """The tag of each word (between spaces): that of its first piece."""
     starts = {int(piece["start"]): str(piece["entity"]) for piece in answer}
     tags = []
-    for word in re.finditer(r"\S+", text):
+    for word in WORDS.finditer(text):
         pieces = [at for at in starts if word.start() <= at < word.end()]
         if not pieces:
             raise ValueError(f"the model gave no tag for the word {word.group()!r}")

@@ -103,9 +103,11 @@ class Http(Expert):
         return super().revised() + (self.api == "kserve" and not self.decode)
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
-        """A chat was told of numbers four with four digits each, and of boxes how many there are."""
+        """A chat was told of numbers four with four digits each, and of boxes how many there are; of labels that nobody
+        knows that they do not apply."""
         kinds = defined(modalities, self.in_) if self.api == "chat" else []
-        return {"numbers in words": 2} if any(not kind.rgb and not in_words(kind) for kind in kinds) else {}
+        numbers = {"numbers in words": 2} if any(not kind.rgb and not in_words(kind) for kind in kinds) else {}
+        return {**numbers, **({"unknown labels": 2} if any(kind.markup == "marks" for kind in kinds) else {})}
 
     @property
     def usual_batch(self) -> int | None:
