@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ def _perform(arguments: list[str] | None, line: str) -> int:
 
     given: argparse.Namespace | None = None
     try:
-        parser = _parser()
+        parser = _parser(arguments if arguments is not None else sys.argv[1:])
         if "_ARGCOMPLETE" in os.environ:
             completion.complete(parser)
         try:
@@ -153,14 +153,16 @@ def _sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Understands all commands; or only the one that `arguments` begin with, where a file is named like it: the others
+    are two thirds of a command's start."""
     from hyperloom.pipeline import __version__
     from hyperloom.pipeline.output import answers
 
     parser = argparse.ArgumentParser(prog="hyperloom", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"hyperloom {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS:
         importlib.import_module(f"hyperloom.pipeline.commands.{name}").add(commands)
     answers.offer(parser)
     return parser

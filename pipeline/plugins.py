@@ -19,7 +19,9 @@ import inspect
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 from pydantic import BeforeValidator, ValidationError
@@ -98,10 +100,8 @@ def _broken(kind: str, type_: str, error: Exception) -> str:
 
 def types(kind: str) -> list[str]:
     """All types of a kind: registered names, entry points, and what recipes of this process gave as module:Class."""
-    from importlib.metadata import entry_points
-
-    installed = {e.name for e in entry_points(group=f"hyperloom.{kind}")}
-    return [*sorted({*registry.known(kind), *installed}), *(type_ for of_, type_ in _own if of_ == kind)]
+    own = (type_ for of_, type_ in _own if of_ == kind)
+    return [*sorted({*registry.known(kind), *_entry_points(kind, tuple(sys.path))}), *own]
 
 
 def parse(kind: str, value: Any) -> Any:
@@ -165,6 +165,13 @@ class NestedValidation(ValueError):
 
 
 def _entry_point(kind: str, type_: str) -> str | None:
+    return _entry_points(kind, tuple(sys.path)).get(type_)
+
+
+@cache
+def _entry_points(kind: str, path: tuple[str, ...]) -> Mapping[str, str]:
+    """Names of installed plug-ins and where each is. Of each `path` (sys.path) once: it opens a file of every package
+    that is installed."""
     from importlib.metadata import entry_points
 
-    return next((e.value for e in entry_points(group=f"hyperloom.{kind}") if e.name == type_), None)
+    return {e.name: e.value for e in reversed(tuple(entry_points(group=f"hyperloom.{kind}")))}  # the first one counts

@@ -31,6 +31,9 @@ LIBRARIES = {
     "onnxruntime": "onnx",
     "ai_edge_litert": "litert",
 }
+CV2 = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+DISTRIBUTIONS = {"cv2": CV2, "ai_edge_litert": ("ai-edge-litert", "ai-edge-litert-nightly")}
+"""What brings a module that is not named like it. Asking what all installed packages bring takes a second."""
 
 
 def examine(root: str, tracking: str | None, connect: Callable[[], None] | None) -> Iterator[Finding]:
@@ -111,8 +114,9 @@ def _ray(connect: Callable[[], None]) -> Finding:
 
 
 def _version(module: str) -> str:
-    names = metadata.packages_distributions().get(module, [module]) if module in ("cv2", "ai_edge_litert") else [module]
-    try:
-        return metadata.version(names[0])
-    except metadata.PackageNotFoundError:
-        return "installed"
+    for name in DISTRIBUTIONS.get(module, (module,)):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "installed"

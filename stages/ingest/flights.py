@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -25,7 +26,7 @@ from hyperloom.stages.ingest.video import Video
 
 if TYPE_CHECKING:
     from hyperloom.pipeline.root.digests import Digests
-    from hyperloom.stages.ingest.render import Viewpoint
+    from hyperloom.stages.ingest.render import Flight, Viewpoint
 
 RGB, POSE = "rgb@camera", "pose@telemetry"
 COLUMNS = (RGB, POSE, "semantic@truth", "depth@truth", "normals@truth", "flow@truth")
@@ -134,9 +135,7 @@ class Flights(Source):
 
     def _record(self, name: str, folder: str, size: tuple[int, int]) -> None:
         """Render flight `name` into `folder`, and copy it to the kept ones if that is wanted."""
-        from hyperloom.stages.ingest.render import Flight
-
-        flight = Flight(self.seed, int(name.rpartition("_")[2]), self.frames, size)
+        flight = _flight(self.seed, int(name.rpartition("_")[2]), self.frames, size)
         record((flight.view(t) for t in range(self.frames)), name, folder)
         if self.folder and not os.path.exists(kept := os.path.join(os.path.expanduser(self.folder), name)):
             half = f"{kept}.{os.getpid()}.tmp"
@@ -145,6 +144,14 @@ class Flights(Source):
                 os.rename(half, kept)
             except OSError:  # another worker was first
                 shutil.rmtree(half)
+
+
+@lru_cache(maxsize=4)  # of 20 MB each
+def _flight(seed: int, number: int, frames: int, size: tuple[int, int]) -> Flight:
+    """Most of a small flight's time is its terrain, and a partition or a run later the same flight is often wanted."""
+    from hyperloom.stages.ingest.render import Flight
+
+    return Flight(seed, number, frames, size)
 
 
 def record(views: Iterator[Viewpoint], name: str, folder: str) -> None:

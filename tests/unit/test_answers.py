@@ -164,6 +164,19 @@ def test_every_command_has_it_and_errors_are_json_too(capsys: pytest.CaptureFixt
     assert answer["exit_code"] == code == 2 and "absent.yaml" in answer["error"] and "absent.yaml" in output.err
 
 
+@pytest.mark.parametrize("command", ["plan", "data", "run", "init", "report", "import"])
+def test_a_command_means_the_same_whether_all_or_it_alone_is_understood(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for line in ([command, "--help"], [command, "r.yaml", "--nonsense"], [command]):
+        texts = []
+        for parser in (cli._parser(), cli._parser(line)):
+            with contextlib.suppress(SystemExit):
+                parser.parse_args(line)
+            texts.append(capsys.readouterr())
+        assert texts[0] == texts[1] and any(texts[0])
+
+
 def test_what_people_read_goes_beside(capsys: pytest.CaptureFixture[str]) -> None:
     call("status --json")
     assert not capsys.readouterr().err

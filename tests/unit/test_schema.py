@@ -38,9 +38,7 @@ steps:
 
 @cache
 def validator() -> Any:
-    schema = hyperloom.schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
+    return jsonschema.Draft202012Validator(hyperloom.schema())
 
 
 def value(node: Any) -> Any:
@@ -60,6 +58,14 @@ def mistake(written: Any, whole: bool = True) -> str:
     if error and error.validator == "required" and not whole:
         return ""
     return f"{'.'.join(map(str, error.absolute_path))}: {error.message}" if error else ""
+
+
+def test_it_is_a_schema_and_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    jsonschema.Draft202012Validator.check_schema(validator().schema)
+    assert cli.main(["schema"]) == 0
+    printed, schema = json.loads(capsys.readouterr().out), json.loads(json.dumps(validator().schema))
+    assert printed["properties"] == schema["properties"] and printed.keys() == schema.keys()
+    assert printed["$defs"].keys() >= schema["$defs"].keys(), "a test may have loaded a plug-in of its own since"
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "recipes").glob("**/*.yaml")), ids=lambda p: p.stem)
