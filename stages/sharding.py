@@ -9,6 +9,7 @@ What shards is loaded where something is sharded: it is half of what importing a
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 BLOCK = 100_000
 """Parameters from which an item of a list of layers is gathered and freed by itself."""
+BUCKET = 2**26
+"""Bytes of sharded tensors that are made whole together."""
 
 
 def shard(model: nn.Module, world_size: int, device: torch.device) -> None:
@@ -65,11 +68,54 @@ def free(model: nn.Module) -> None:
 
 def whole(state: Any) -> Any:
     """`state` with every sharded tensor made whole, on the CPU, at any depth. All ranks must call it."""
+    gathered = iter([tensor for bucket in _buckets(list(_sharded(state))) for tensor in _gathered(bucket)])
+    return _replaced(state, gathered)
+
+
+def _sharded(state: Any) -> Iterator[Any]:
+    """The sharded tensors of a state, in its order."""
     if is_sharded(state):
-        return state.full_tensor().cpu()
+        yield state
+    elif isinstance(state, Mapping | list):
+        for value in state.values() if isinstance(state, Mapping) else state:
+            yield from _sharded(value)
+
+
+def _replaced(state: Any, tensors: Iterator[torch.Tensor]) -> Any:
+    """`state` with its sharded tensors replaced by `tensors`, one after the other."""
+    if is_sharded(state):
+        return next(tensors)
     if isinstance(state, Mapping):
-        return {k: whole(v) for k, v in state.items()}
-    return [whole(v) for v in state] if isinstance(state, list) else state
+        return {k: _replaced(v, tensors) for k, v in state.items()}
+    return [_replaced(v, tensors) for v in state] if isinstance(state, list) else state
+
+
+def _buckets(tensors: Sequence[Any]) -> Iterator[list[Any]]:
+    """Tensors that travel together: neighbours of one type, up to `BUCKET`."""
+    bucket: list[Any] = []
+    for tensor in tensors:
+        if bucket and (tensor.dtype != bucket[0].dtype or sum(t.nbytes for t in bucket) + tensor.nbytes > BUCKET):
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+def _gathered(bucket: Sequence[Any]) -> list[torch.Tensor]:
+    """The sharded tensors of a bucket, whole, by one gathering: each by itself costs a network a hundred of them, and
+    DTensor a millisecond. A rank has the rows that `torch.chunk` would give it."""
+    world = bucket[0].device_mesh.size()
+    rows = [-(-tensor.shape[0] // world) for tensor in bucket]
+    sizes = [count * math.prod(tensor.shape[1:]) for count, tensor in zip(rows, bucket, strict=True)]
+    mine = bucket[0].to_local().new_zeros(sum(sizes))
+    for part, tensor in zip(mine.split(sizes), bucket, strict=True):
+        local = tensor.to_local().flatten()
+        part[: len(local)] = local
+    all_ = mine.new_empty(world * len(mine))
+    torch.distributed.all_gather(list(all_.chunk(world)), mine, group=bucket[0].device_mesh.get_group())
+    parts = all_.cpu().view(world, -1).split(sizes, 1)
+    return [part.reshape(-1, *t.shape[1:])[: t.shape[0]].clone() for part, t in zip(parts, bucket, strict=True)]
 
 
 def scattered(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from hyperloom.stages import sharding
 from hyperloom.stages.train import checkpoint, fitted, loop
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.notice import Ask, Preempted
@@ -98,6 +99,28 @@ def pairs(data: Any, alone: Job, tmp_path_factory: pytest.TempPathFactory) -> di
         if "leaves" in name:
             loop.fit(replace(job, rhythm=replace(job.rhythm, sharded=False)))
     return jobs
+
+
+def _made_whole(number: int) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    torch.distributed.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (3,))
+    tensors = [torch.randn(5, 3), torch.randn(1), torch.arange(7), torch.randn(2, 2, 2), torch.randn(40)]
+    for tensor in tensors:
+        torch.distributed.broadcast(tensor, 0)
+    parts = [distribute_tensor(tensor, mesh, [Shard(0)]) for tensor in tensors]
+    sharding.BUCKET = 100
+    made = sharding.whole({"a": parts[:2], "b": {"c": parts[2], "d": 1}, "e": [parts[3], 2, parts[4], tensors[0]]})
+    expected = {"a": tensors[:2], "b": {"c": tensors[2], "d": 1}, "e": [tensors[3], 2, tensors[4], tensors[0]]}
+    torch.testing.assert_close(made, expected, rtol=0, atol=0)
+    torch.distributed.destroy_process_group()
+
+
+def test_parts_of_any_shape_are_made_whole() -> None:
+    """Rows that three workers cannot share evenly, or of which one has none; types and sizes in several gatherings."""
+    ranks.start(_made_whole, size=3)
 
 
 @pytest.mark.parametrize(
