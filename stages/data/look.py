@@ -15,6 +15,7 @@ from hyperloom.stages.data.reader import SampleReader, SampleRows, modality, val
 from hyperloom.stages.data.shelf import Shelf
 from hyperloom.stages.data.students import StudentAnswers
 from hyperloom.stages.results import Shards
+from hyperloom.stages.shard.statistics import class_shares
 
 LONGEST = 40
 """Characters of a text shown in a cell."""
@@ -45,7 +46,7 @@ def statistics(manifest: Manifest, reader: SampleReader, modalities: dict[str, A
         row["missing"] = share(figures.get("missing", 0.0))
         for name in ("mean", "std", "min", "max"):
             row[name] = _numbers(figures.get(name))
-        row["classes"] = _shares(figures.get("classes"))
+        row["classes"] = _shares(class_shares(modality(column, modalities), figures))
         rows.append(row)
     return rows
 
@@ -133,12 +134,7 @@ def _numbers(counts: Any) -> str:
     return shown + (" …" if len(listed) > 4 else "")
 
 
-def _shares(classes: dict[str, int] | None) -> str:
+def _shares(shares: dict[str, float]) -> str:
     """The most frequent classes with their shares."""
-    total = sum((classes or {}).values())
-    if not classes or not total:
-        return ""
-    ordered = sorted(classes.items(), key=lambda item: -item[1])
-    return " ".join(f"{name} {share(count / total)}" for name, count in ordered[:4]) + (
-        " …" if len(ordered) > 4 else ""
-    )
+    ordered = sorted(((name, one) for name, one in shares.items() if one), key=lambda item: -item[1])
+    return " ".join(f"{name} {share(one)}" for name, one in ordered[:4]) + (" …" if len(ordered) > 4 else "")

@@ -25,7 +25,7 @@ from hyperloom.stages.modality.stored import stored
 from hyperloom.stages.results import Consensus, Judged, Samples, Shards, Trained
 from hyperloom.stages.table import read_table
 
-REVISION = 1
+REVISION = 2
 """What was measured otherwise is measured again."""
 MEASURES = ("equal", "correlation", "angle")
 """Of agreement, the first that a modality has."""
@@ -69,7 +69,8 @@ def stated(manifest: Manifest) -> Evidence:
     """What the manifest itself says."""
     seen = Evidence(revision=REVISION)
     if shards := Shards.of(manifest):
-        seen.columns = dict(shards.statistics)
+        marks = {c for c, about in shards.schema.items() if about.get("type") == "multilabel"}
+        seen.columns = {c: {**f, **(_marked(f) if c in marks else {})} for c, f in shards.statistics.items()}
         seen.sizes = {
             "samples": {name: size.rows for name, size in shards.splits.items()},
             "groups": {name: len(size.groups) for name, size in shards.splits.items()},
@@ -95,6 +96,8 @@ def look(step: StepRun, manifest: Manifest, expected: Mapping[str, Any]) -> Evid
     for column, one in columns(expected).items():
         if column not in seen.columns:
             seen.columns[column] = statistics(step, manifest, column)
+        if _kind(step, column).markup == "marks":
+            seen.columns[column] |= _marked(seen.columns[column])
         if one.each_group:
             seen.groups[column] = by_group(step, manifest, column)
         if one.drift:
@@ -218,6 +221,13 @@ def _rows(partition: Partition, samples: Samples, own: Mapping[tuple[str, str], 
     spaces = {producer.space for producer in samples.columns.values()}
     counts = [own[space, partition.pid] for space in spaces if (space, partition.pid) in own]
     return max(counts, default=0 if own else partition.rows)
+
+
+def _marked(figures: Mapping[str, Any]) -> dict[str, int]:
+    """Of classes of which a sample may have several: the samples that shares of them are of."""
+    from hyperloom.stages.shard.statistics import samples_of
+
+    return {"of": samples_of(figures)}
 
 
 def _agreed(matrix: Mapping[str, Any]) -> dict[str, float | None]:

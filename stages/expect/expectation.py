@@ -47,8 +47,9 @@ class Likeness(Config):
 
 class Expectation(Config):
     """Of a column: the highest share of samples without it, classes that occur, the share of a class among what is
-    known, bounds of the mean, of all numbers, of the samples that every group has, of the agreement of each source with
-    a consensus (or of single sources, by column), and how far it may have moved from another step."""
+    known (where a sample may have several: of the samples), bounds of the mean, of all numbers, of the samples that
+    every group has, of the agreement of each source with a consensus (or of single sources, by column), and how far it
+    may have moved from another step."""
 
     missing: float | None = Field(None, ge=0, le=1)
     classes: tuple[str, ...] = ()

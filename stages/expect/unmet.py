@@ -91,7 +91,7 @@ def _of_column(column: str, one: Expectation, seen: Mapping[str, Any]) -> Iterat
     for name in one.classes:
         if not counts.get(name):
             yield Unmet(column, f"classes: {name}", "it does not occur", one.warn, _any)
-    known = sum(counts.values())
+    known = seen.get("of", sum(counts.values()))
     for name, bounds in one.share.items():
         share = counts.get(name, 0) / known if known else 0.0
         if not known or not within(share, bounds):
@@ -181,6 +181,9 @@ def _by_share(name: str, bounds: Bounds) -> Wrongness:
             return np.zeros(len(rows))
         flat = rows.reshape(len(rows), -1)
         known = (flat >= 0) & (flat < len(kind.counted))
+        if kind.markup == "marks":
+            flat, place = flat[:, place : place + 1], 1
+            known = flat <= 1
         share = ((flat == place) & known).sum(1) / np.maximum(known.sum(1), 1)
         low, high = (-np.inf if bounds[0] is None else bounds[0], np.inf if bounds[1] is None else bounds[1])
         far: np.ndarray = np.where(present & known.any(1), np.maximum(np.maximum(low - share, share - high), 0), 0)

@@ -27,7 +27,7 @@ from hyperloom.stages.ingest.declared import Declared
 from hyperloom.stages.ingest.excerpt import ExcerptReader, is_video
 from hyperloom.stages.ingest.film import installed
 from hyperloom.stages.ingest.numerals import PLAIN, Numerals, hint
-from hyperloom.stages.ingest.parts import field_of, identity
+from hyperloom.stages.ingest.parts import Namesakes, field_of, identity
 from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, stored
 from hyperloom.stages.ingest.rowstore import TableRow, TableRows
 from hyperloom.stages.ingest.sidefile import fetch, understood
@@ -119,7 +119,7 @@ class Table(Source):
         if not files:
             raise SourceError(f"{self.path} holds no table ({', '.join(TABLES)}). Next: check the path in the recipe")
         seen: dict[str, str] = {}
-        pieces = []
+        namesakes, pieces = Namesakes(self.group), []
         for table in files:
             groups: dict[str, list[FileDigest]] = {}
             content = self._read(table.path, table.sha256)
@@ -130,6 +130,7 @@ class Table(Source):
             for number, row in enumerate(content.each(self._planned(table))):
                 if not isinstance(row, ValueError):
                     marked.look(row, self._absent)
+                    namesakes.look(row)
                 key, group = self._names(table, number, row)
                 other = seen.setdefault(key, f"row {number + 1} of {table.name}")
                 if other != f"row {number + 1} of {table.name}":
@@ -138,6 +139,7 @@ class Table(Source):
                 groups.setdefault(group, []).append(self._digest(table, number, key, row, digests))
             marked.say()
             pieces += [Piece(f"{stem(table.name)}/{g}", g, tuple(files)) for g, files in sorted(groups.items())]
+        namesakes.say()
         if not pieces:
             raise SourceError(f"{self.path} holds no row. Next: check the path in the recipe")
         return pieces

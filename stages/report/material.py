@@ -15,6 +15,7 @@ from hyperloom.stages.base import modality_of
 from hyperloom.stages.report.page import Bars, PageTable, Section, Words
 from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Ingested, Labels, Shards
+from hyperloom.stages.shard.statistics import class_shares
 
 LOOKED_AT = 300
 """Units with samples in quarantine whose lists are read."""
@@ -36,7 +37,12 @@ def data(root: ReportedRoot) -> Section | None:
         blocks.append(PageTable(["split", "samples", "groups", "shards"], sizes, f"{step.name}: splits"))
         blocks.append(_columns(step.name, shards, root.modalities))
         remarks |= dict.fromkeys(shards.remarks)
-    charts = {c: chart for _, shards in root.results(Shards) for c in shards.statistics if (chart := _chart(c, shards))}
+    charts = {
+        column: chart
+        for _, shards in root.results(Shards)
+        for column in shards.statistics
+        if (chart := _chart(column, shards, root.modalities.get(modality_of(column))))
+    }
     blocks += list(charts.values())[:MOST_CHARTS]
     named = [(step.name, result.remarks) for step, result in root.results(Ingested)]
     named += [(step.name, result.remarks) for step, result in root.results(Labels)]
@@ -118,15 +124,14 @@ def _channels(figures: Mapping[str, Any]) -> list[list[str]]:
     return [[_number(m), _number(d), " to ".join(filter(None, (_number(a), _number(b))))] for m, d, a, b in lines]
 
 
-def _chart(column: str, shards: Shards) -> Bars | None:
+def _chart(column: str, shards: Shards, kind: Any) -> Bars | None:
     """The classes of a column, or how its numbers are spread."""
     figures: Mapping[str, Any] = shards.statistics[column]
-    classes: Mapping[str, int] = figures.get("classes") or {}
-    if classes and sum(classes.values()):
-        total = sum(classes.values())
-        most = sorted(classes.items(), key=lambda item: (-item[1], item[0]))[:MOST_BARS]
-        more = f", {MOST_BARS} of {len(classes)}" if len(classes) > MOST_BARS else ""
-        return Bars(f"{column}: classes{more}", [(n, c / total, f"{c / total:.1%}") for n, c in most])
+    shares = class_shares(kind, figures)
+    if any(shares.values()):
+        most = sorted(shares.items(), key=lambda item: (-item[1], item[0]))[:MOST_BARS]
+        more = f", {MOST_BARS} of {len(shares)}" if len(shares) > MOST_BARS else ""
+        return Bars(f"{column}: classes{more}", [(n, part, f"{part:.1%}") for n, part in most])
     counts, edges = ((figures.get("histogram") or {}).get(k) or [] for k in ("counts", "edges"))
     if not sum(counts) or len(edges) != len(counts) + 1:
         return None

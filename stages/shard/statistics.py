@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -242,6 +242,20 @@ def merged(modality: Modality, figures: Sequence[dict[str, Any]]) -> dict[str, A
             "counts": [sum(column) for column in zip(*(f["histogram"] for f in seen), strict=True)],
         },
     }
+
+
+def class_shares(modality: Modality | None, figures: Mapping[str, Any]) -> dict[str, float]:
+    """Of each class its share in merged statistics: of the samples where one may have several, so that these add up to
+    more than one, else of all that is known. Empty where nothing is."""
+    counts = figures.get("classes") or {}
+    several = modality is not None and modality.markup == "marks"
+    whole = samples_of(figures) if several else sum(counts.values())
+    return {name: count / whole for name, count in counts.items()} if whole else {}
+
+
+def samples_of(figures: Mapping[str, Any]) -> int:
+    """How many samples have the column."""
+    return round(figures.get("rows", 0) * (1 - figures.get("missing", 0.0)))
 
 
 def _moments(seen: Sequence[dict[str, Any]]) -> dict[str, Any]:

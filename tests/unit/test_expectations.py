@@ -19,11 +19,12 @@ from hyperloom.pipeline.root.events import Events, read
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.consensus.stage import ConsensusStage
 from hyperloom.stages.evaluate.stage import Evaluate
-from hyperloom.stages.expect.evidence import Evidence, _agreed, look
+from hyperloom.stages.expect.evidence import Evidence, _agreed, look, stated
 from hyperloom.stages.expect.expectation import parsed
 from hyperloom.stages.expect.unmet import unmet
 from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.shard.stage import Shard
+from hyperloom.stages.shard.statistics import class_shares
 from tests.unit import inline
 
 SIZE = (2, 4)
@@ -320,3 +321,27 @@ def test_a_range_is_as_numbers_are_stored() -> None:
 
     assert not failing(0.7, 0.9, 0.7, 0.9) and not failing(0.1, 0.3, 0.1, 0.3)
     assert failing(0.69, 0.9, 0.7, 0.9) and failing(0.1, 0.31, 0.1, 0.3)
+
+
+def test_a_share_of_several_classes_a_sample_is_of_the_samples(tmp_path: Path) -> None:
+    """Nine of ten are wet and nine dark: each was half of all that is said."""
+    known = inline.modalities(labels={"type": "multilabel", "classes": ["wet", "dark"]})
+    marks = [None, *([[1, 0]] + [[1, 1]] * 8 + [[0, 1]])]
+    rows = [{"labels@truth": None if v is None else np.array(v, np.uint8)} for v in marks]
+    storage = Storage(str(tmp_path))
+    frames = inline.ingested(storage, known, {"g": rows}, rows=11)
+    stage = Shard.model_validate({"stage": "shard", "data": "frames"})
+    made = inline.finish(inline.step(stage, storage, known, "shards", frames=frames))
+
+    def failing(step: Any, manifest: Manifest, low: float) -> list[str]:
+        expected = parsed({"labels@truth": {"share": {"wet": [low, None]}}})
+        return [one.seen for one in unmet(expected, look(step, manifest, expected))]
+
+    for manifest in (made, frames):
+        step = inline.step(stage, storage, known, "shards", frames=frames)
+        assert failing(step, manifest, 0.9) == [] and failing(step, manifest, 0.95) == ["it is 0.9"]
+    assert class_shares(known["labels"], made.body["statistics"]["labels@truth"]) == {"wet": 0.9, "dark": 0.9}
+    strange = unmet(parsed({"labels@truth": {"share": {"wet": [0.95, 1]}}}), stated(made))[0].wrong
+    assert strange is not None
+    shown = strange(known["labels"], np.array([[1, 0], [0, 1], [255, 1]], np.uint8), np.ones(3, bool))
+    assert (shown > 0).tolist() == [False, True, False]

@@ -261,3 +261,15 @@ def test_rows_of_a_table_are_looked_up_without_putting_its_columns_together() ->
     rows = ColumnRows(table, {4: fault})
     found = rows.at([3, 1, 2, 4, 0, 0], frozenset({"a"}))
     assert found == [{"a": 3}, {"a": 1}, {"a": 2}, fault, {"a": 0}, {"a": 0}] and rows.at([]) == []
+
+
+def test_groups_that_differ_by_blanks_or_capitals_are_said(tmp_path: Path) -> None:
+    """One speaker by two names would lie on both sides of a split."""
+    named = {"one": ["Ann", "Bo", "ann ", "José"], "two": ["Ann", "Bo", "Ann", "Jose"]}
+    for name, speakers in named.items():
+        data = csv({"id": list("abcd"), "y": [1, 2, 3, 4], "who": speakers})
+        made, _ = ingest(tmp_path / name, "t.csv", data, {"speed@a": "y"}, group="who")
+        found = [text for text in made.body["remarks"] if "groups of their own" in text]
+        assert [("'Ann' and 'ann '" in text, "both sides" in text) for text in found] == [(True, True)] * (
+            name == "one"
+        )
