@@ -35,6 +35,11 @@ def boxed(modality: Any) -> bool:
     return bool(modality.defaults.head == "boxes")
 
 
+def counts_units(modality: Any) -> bool:
+    """Are differences of its values numbers in a unit of some kind, and no shares?"""
+    return bool(modality.dtype.kind == "f" and modality.averaged and not modality.soft)
+
+
 def usable(modality: Any) -> bool:
     """Can features be made of a modality?"""
     kinds = modality.rgb or modality.textual or modality.categorical or modality.times > 1

@@ -17,7 +17,7 @@ from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.stages.audit import copies, labels, spread
 from hyperloom.stages.audit.cells import grid
 from hyperloom.stages.audit.compared import Compared
-from hyperloom.stages.audit.features import SIDE, features
+from hyperloom.stages.audit.features import SIDE, counts_units, features
 from hyperloom.stages.audit.finding import AuditFinding, far
 from hyperloom.stages.audit.labels import Doubt
 from hyperloom.stages.audit.survey import AuditQuestions
@@ -120,12 +120,20 @@ class Judgement:
         output = {
             "label": np.fmin.reduce([ones, *own.values()]),
             "outlier": np.where(np.isfinite(self.alone), _fallen(self.alone, self._odd()), 1),
-            "agreement": np.fmin.reduce([ones, *(1 - np.clip(_scaled(d), 0, 1) for d in self.differ.values())]),
+            "agreement": np.fmin.reduce([ones, *(1 - np.clip(self._scaled(n), 0, 1) for n in self.differ)]),
             "copy": (self.first == np.arange(count)).astype(np.float64),
             "fault": np.array([not words for words in self.data.faults], np.float64),
         }
         quality = np.minimum.reduce(list(output.values())) if count else ones
         return {"quality": np.round(quality, 4), **{n: np.round(v, 4) for n, v in output.items()}, **own}
+
+    def _scaled(self, name: str) -> np.ndarray:
+        """(N,) differences between sources of a modality: shares as they are, numbers as shares of the largest,
+        whatever their unit."""
+        differ, kind = self.differ[name], self.judge.modalities[name]
+        known = differ[np.isfinite(differ)]
+        top = float(known.max()) if len(known) else 0.0
+        return np.asarray(np.nan_to_num(differ) / (top or 1.0 if counts_units(kind) else max(top, 1.0)))
 
     def _odd(self) -> np.ndarray:
         return far(self.alone, float(np.log(spread.ALONE)))
@@ -200,10 +208,3 @@ def _fallen(alone: np.ndarray, odd: np.ndarray) -> np.ndarray:
     """1 in the middle and nearer, below one half for outliers."""
     score = np.exp(-np.maximum(np.nan_to_num(alone), 0))
     return np.where(odd, np.minimum(score, 0.49), np.maximum(score, 0.51))
-
-
-def _scaled(differ: np.ndarray) -> np.ndarray:
-    """Differences as shares of the largest, where they are no shares themselves."""
-    known = differ[np.isfinite(differ)]
-    top = float(known.max()) if len(known) else 1.0
-    return np.asarray(np.nan_to_num(differ) / max(top, 1.0))

@@ -23,7 +23,7 @@ from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.audit.check import checked, questions_of
-from hyperloom.stages.audit.features import embedding
+from hyperloom.stages.audit.features import counts_units, embedding
 from hyperloom.stages.audit.parts import AuditedData, AuditPart, audited
 from hyperloom.stages.audit.result import Audited
 from hyperloom.stages.base import Producer, modality_of
@@ -72,7 +72,9 @@ class Audit(Stage):
         largest numbers decided."""
         kinds = modalities.values()
         concerned = any(embedding(kind) for kind in kinds) or not any(kind.rgb for kind in kinds)
-        return {**_surveys_revised(modalities), **({"features": 2} if concerned else {})}
+        # differences of numbers below 1 were taken for shares
+        changed = {"features": concerned, "differences": any(counts_units(kind) for kind in kinds)}
+        return {**_surveys_revised(modalities), **{name: 2 for name, one in changed.items() if one}}
 
     def uses(self) -> set[str]:
         return {modality_of(c) for c in (*self.labels, *self.features, *self.student.values(), *self.out)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -255,8 +256,9 @@ def test_audits_beside_texts_are_made_anew_and_others_are_not() -> None:
     assert stage.revised_for(kind) == {}
     assert stage.revised_for(kind | inline.modalities(caption={"type": "text", "length": 8})) == {"texts": 2}
     assert stage.revised_for(kind | inline.modalities(pos={"type": "tags", "tags": 2, "length": 8})) == {"tags": 2}
-    assert stage.revised_for(kind | inline.modalities(clip={"type": "embedding", "length": 8})) == {"features": 2}
-    assert stage.revised_for(inline.modalities(age={"type": "scalar"})) == {"features": 2}
+    both = {"features": 2, "differences": 2}
+    assert stage.revised_for(kind | inline.modalities(clip={"type": "embedding", "length": 8})) == both
+    assert stage.revised_for(inline.modalities(age={"type": "scalar"})) == both
 
 
 @pytest.mark.parametrize("unit", [1, 1000])
@@ -295,3 +297,29 @@ def test_samples_without_features_are_no_copies_and_their_labels_are_not_doubted
     assert [f["text"] for f in found.findings] == ["20 of 100 samples: clip@net is missing"]
     lacking = [i for i in range(100) if i % 10 < 2]
     assert all(table["copy"][i] == 1 and np.isnan(table["label:kind@truth"][i]) for i in lacking)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e3])
+def test_where_sources_differ_most_comes_first_whatever_the_unit(tmp_path: Any, unit: float) -> None:
+    """Below 1 differences were taken for shares: of currents in amperes all samples agreed wholly."""
+    known = inline.modalities(current={"type": "scalar"}, score={"type": "scalar", "range": [0, 1]})
+    apart = np.linspace(0, 1, 40)
+    rows = [
+        {"current@a": np.float32([unit]), "current@b": np.float32([unit * (1 + gap)]), "score@a": np.float32([gap])}
+        for gap in apart
+    ]
+    storage = Storage(str(tmp_path))
+    frames = inline.ingested(storage, known, {"g": rows}, rows=40)
+    stage = Audit(stage="audit", data=("frames",), pictures=0, features=("score@a",))
+    made = inline.finish(inline.step(stage, storage, known, "audit", frames=_as_experts(frames)))
+    table = read_table(storage, Audited.from_manifest(made).table).to_pydict()
+    assert np.allclose(table["agreement"], 1 - apart, atol=1e-2)
+
+
+def _as_experts(frames: Manifest) -> Manifest:
+    """The samples of which experts made the columns."""
+    columns = {
+        c: {**about, "about": {"kind": "expert", "expert": {"type": "python"}}}
+        for c, about in frames.body["columns"].items()
+    }
+    return replace(frames, body={**frames.body, "columns": columns})
