@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import pytest
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.label.hub.coverage import hold_whole
 
-transformers = pytest.importorskip("transformers")
+if find_spec("transformers") is None:  # to import it here would cost each process of the tests a second
+    pytest.skip("needs transformers", allow_module_level=True)
 SQUARE = {"height": 64, "width": 64}
 SIZE = (60, 84)
 
 
 def hold(kind: str, **settings: Any) -> None:
+    import transformers
+
     processor = getattr(transformers, kind)(**settings)
     hold_whole(lambda frames: processor(images=list(frames), return_tensors="pt"), SIZE, "a model")
 

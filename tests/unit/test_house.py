@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit import rooms
-from tests.unit.trees import statements, tree
+from tests.unit.trees import nodes, statements, tree
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "stages", "clusters")
@@ -72,7 +72,7 @@ def importers(module: str, files: list[Path]) -> set[str]:
 def calls(path: Path, dotted: str) -> bool:
     if dotted not in path.read_text(encoding="utf-8"):
         return False
-    return any(isinstance(n, ast.Call) and ast.unparse(n.func) == dotted for n in ast.walk(tree(path)))
+    return any(isinstance(n, ast.Call) and ast.unparse(n.func) == dotted for n in nodes(tree(path)))
 
 
 def test_dependencies_point_one_way() -> None:

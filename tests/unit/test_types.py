@@ -11,7 +11,7 @@ import pytest
 
 from hyperloom import stages
 from hyperloom.stages import modality
-from tests.unit.trees import tree
+from tests.unit.trees import nodes, tree
 
 CHECKOUT = Path(__file__).parents[2]
 TYPES = frozenset(stages.PLUGINS["modality"])
@@ -30,7 +30,7 @@ def asked(path: Path) -> Iterator[str]:
     module = tree(path)
     classes: set[str] = set()
     tables: set[str] = set()
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hyperloom.stages.modality"):
             taken = {a.asname or a.name for a in node.names if isinstance(getattr(modality, a.name, None), type)}
             classes |= taken - {"Defaults"}
@@ -38,7 +38,7 @@ def asked(path: Path) -> Iterator[str]:
             tables |= {ast.unparse(target) for target in node.targets}
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List) and _used(node) & classes:
             classes |= {ast.unparse(target) for target in node.targets}
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ASKING and _used(node.args[1]) & classes:
             yield f"{node.lineno}: {ast.unparse(node)}"
         if isinstance(node, ast.Compare) and ast.unparse(node.left).endswith(".type"):

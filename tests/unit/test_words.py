@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hyperloom.pipeline.counting import counted, plural
 from tests.unit import rooms
-from tests.unit.trees import statements, tree
+from tests.unit.trees import nodes, statements, tree
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "stages", "clusters")
@@ -59,7 +59,7 @@ def test_a_number_has_its_noun_in_the_form_that_it_wants() -> None:
     ]  # fmt: skip
     seen, both = 0, []
     for file in sources():
-        texts = [node.value for node in ast.walk(tree(file)) if isinstance(node, ast.Constant)]
+        texts = [node.value for node in nodes(tree(file)) if isinstance(node, ast.Constant)]
         words = [text for text in texts if isinstance(text, str)]
         seen += len(words)
         both += [f"{file.name}: {text}" for text in words if re.search(r"\w\(e?s\)(?!:)", text)]
@@ -114,11 +114,14 @@ def test_a_type_name_means_one_thing() -> None:
     assert set(TWICE) <= set(twice), "take what means one thing off the list"
 
 
-def identifiers(module: ast.AST) -> Iterator[tuple[int, str]]:
+NAMES = ("id", "arg", "attr", "name", "asname")
+
+
+def identifiers(module: ast.Module) -> Iterator[tuple[int, str]]:
     """Line and name of what a module calls things: variables, parameters, functions, fields, imports."""
-    for node in ast.walk(module):
-        for field in ("id", "arg", "attr", "name", "asname"):
-            if isinstance(name := getattr(node, field, None), str):
+    for node in nodes(module):
+        for field in node._fields:
+            if field in NAMES and isinstance(name := getattr(node, field), str):
                 yield getattr(node, "lineno", 0), name
 
 
