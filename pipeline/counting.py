@@ -20,6 +20,12 @@ def figure(value: float) -> str:
     return f"{value:.0f}" if 9999.5 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
+def rounded(value: float, places: int) -> float:
+    """To so many places behind the point; what has less than two digits there, as of a small unit, to four of its
+    own."""
+    return float(f"{value:.4g}") if 0 < abs(value) < 10.0 ** (1 - places) else round(value, places)
+
+
 def share(part: float, places: int = 1) -> str:
     """`12.5%` of a share between 0 and 1. Some are never none, and not all never all: `<0.1%`, `>99.9%`."""
     least = 10.0**-places

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hyperloom.pipeline.commits.units import Record
+from hyperloom.pipeline.counting import rounded
 from hyperloom.stages.angle import degrees
 from hyperloom.stages.modality.knowledge import spread
 
@@ -49,7 +50,7 @@ def matrices(records: Iterable[Record], columns: list[str]) -> dict[str, Any]:
         matrix = report.setdefault(measure, [[None] * len(columns) for _ in columns])
         count = sum(n for _, n in pairs)
         if count:
-            matrix[a][b] = matrix[b][a] = round(math.fsum(s for s, _ in pairs) / count, 6)
+            matrix[a][b] = matrix[b][a] = rounded(math.fsum(s for s, _ in pairs) / count, 6)
     return report
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from hyperloom.pipeline.counting import rounded
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.recipes import variants
 from hyperloom.pipeline.recipes.recipe import RecipeFile
@@ -73,8 +74,8 @@ class Tradeoff:
     def rows(self) -> list[dict[str, Any]]:
         """A row a point, then a row a rival, for tables."""
         rows = [
-            {"who": p.name, self.figure: round(p.figure, 4), "low": p.bounds and round(p.bounds[0], 4)}
-            | {"high": p.bounds and round(p.bounds[1], 4), "parameters": p.parameters}
+            {"who": p.name, self.figure: rounded(p.figure, 4), "low": p.bounds and rounded(p.bounds[0], 4)}
+            | {"high": p.bounds and rounded(p.bounds[1], 4), "parameters": p.parameters}
             | {
                 "milliseconds": p.milliseconds and round(p.milliseconds, 2),
                 "timed in": p.runtime or None,
@@ -83,7 +84,7 @@ class Tradeoff:
             }
             for p in self.points
         ]
-        return rows + [{"who": name, self.figure: round(value, 4)} for name, value in self.rivals.items()]
+        return rows + [{"who": name, self.figure: rounded(value, 4)} for name, value in self.rivals.items()]
 
     def reply(self, picture: str, table: str) -> CurveReply:
         """For programs; `picture` and `table` are where these were written."""

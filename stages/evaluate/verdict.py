@@ -226,8 +226,13 @@ def difference_sentences(
         outcome = f"not judged, as {row['unproven']}" if row.get("unproven") else outcome
         who, against = (f"{row[side]}{grounds.mark(row[side]) if grounds else ''}" for side in ("who", "against"))
         lines.append(
-            f"{who} against {against}: {row['figure']} {row['difference']:+.4f} "
-            f"({100 * level:g} % interval {row['low']:+.4f} to {row['high']:+.4f}): {outcome}"
+            f"{who} against {against}: {row['figure']} {_signed(row['difference'])} "
+            f"({100 * level:g} % interval {_signed(row['low'])} to {_signed(row['high'])}): {outcome}"
             + (f", on the {row['samples']} samples that both answer" if row.get("samples") else "")
         )
     return lines
+
+
+def _signed(difference: float) -> str:
+    """With its sign, in four places; one of a small unit in two digits of its own."""
+    return f"{difference:+.2g}" if 0 < abs(difference) < 1e-3 else f"{difference:+.4f}"

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import hyperloom.stages  # noqa: F401  registers the plug-ins
+from hyperloom.pipeline.commits.units import Record
+from hyperloom.pipeline.counting import rounded
 from hyperloom.pipeline.root import events
 from hyperloom.pipeline.root.storage import Storage
+from hyperloom.stages.consensus.agreement import matrices
 from hyperloom.stages.evaluate import verdict
 from hyperloom.stages.evaluate.common import CommonSamples
 from hyperloom.stages.evaluate.compare import Comparison
@@ -105,3 +108,22 @@ def test_who_answers_the_same_samples_is_compared_as_ever(judged: tuple[Storage,
     compared = Comparison(Intervals(), figures, {}, {}, {"speed.mae": False}, common, {"speed.mae"})
     assert compared.differences(who, ["mute"], {}) == []
     assert common(["bold", "mute"], "speed")[2] == COUNT - EASY  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((-2e-5, -3e-5, -1e-5), "speed.mae -2e-05 (95 % interval -3e-05 to -1e-05): better"),
+        ((-0.25, -0.3, -0.001), "speed.mae -0.2500 (95 % interval -0.3000 to -0.0010): better"),
+    ],
+)
+def test_a_small_difference_is_no_nought(numbers: tuple[float, ...], words: str) -> None:
+    names = dict(zip(("difference", "low", "high"), numbers, strict=True))
+    row = {"who": "a", "against": "b", "figure": "speed.mae", "better": True, **names}
+    assert verdict.difference_sentences([row], {"speed": SPEED}, 0.95) == [f"a against b: {words}"]
+    assert [rounded(v, 4) for v in (0.123456, 2.34567e-5, 0.0, 1234.56789)] == [0.1235, 2.346e-5, 0.0, 1234.5679]
+
+
+def test_sources_of_a_small_unit_do_not_agree_by_nought() -> None:
+    record = Record("consensus/x", "u", 2, (), meta={"figures": {"mae:i@a|i@b": [3e-9, 2]}})
+    assert matrices([record], ["i@a", "i@b"])["mae"][0][1] == pytest.approx(1.5e-9)
