@@ -14,7 +14,7 @@ from tests.leaks import Steps, names, read, taught, trainings
 
 FOLDER = Path(__file__).parents[2] / "recipes/papers/scene-consensus"
 RECIPES = sorted(FOLDER.glob("[0-9]*.yaml"))
-APART = ("001-phg-mae-lessons", "001-phg-mae-teachers", "001-phg-mae-draws", "001-phg-mae-asked")
+APART = ("001-phg-mae-lessons", "001-phg-mae-teachers", "001-phg-mae-draws", "001-phg-mae-asked", "001-phg-mae-tasks")
 """Those that are judged on flights of which no training reads anything."""
 
 
