@@ -15,6 +15,8 @@ import numpy as np
 
 MISSING = "{} is missing"
 """How a survey says of a sample that it lacks a column."""
+ROUNDING = 1e-6
+"""Of the numbers of a column, which are stored in 32 bits; what differs by less is the same."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ def evened(rows: np.ndarray) -> np.ndarray:
 
 
 def _even(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(N, d) of one column, centred, of a total variance of one; 0 where it is not known."""
-    level = np.zeros(rows.shape, np.float32)
-    if known.any():
-        mine = evened(rows[known])
-        level[known] = mine / max(float(np.sqrt(mine.var(0).sum())), 1e-6)
+    """(N, d) of one column, centred, of a total variance of one; 0 where it is not known, and where it is the same for
+    all but for rounding."""
+    level, mine = np.zeros(rows.shape, np.float32), rows[known].astype(np.float64)
+    if len(mine) and np.sqrt(mine.var(0).sum()) > ROUNDING * np.abs(mine).max():
+        even = evened(mine)
+        level[known] = even / np.sqrt(even.astype(np.float64).var(0).sum())
     return level

@@ -70,10 +70,12 @@ class Audit(Stage):
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Samples without features, which pictures always have, were copies of each other, and of several columns the
         largest numbers decided."""
-        kinds = modalities.values()
-        concerned = any(embedding(kind) for kind in kinds) or not any(kind.rgb for kind in kinds)
+        named = [modalities.get(modality_of(column)) for column in self.features]
+        pictures = [kind is not None and kind.rgb for kind in named or modalities.values()]
+        concerned = any(map(embedding, modalities.values())) or not any(pictures)
+        concerned = len(named) > 1 or (not all(pictures) if named else concerned)
         # differences of numbers below 1 were taken for shares
-        changed = {"features": concerned, "differences": any(counts_units(kind) for kind in kinds)}
+        changed = {"features": concerned, "differences": any(map(counts_units, modalities.values()))}
         return {**_surveys_revised(modalities), **{name: 2 for name, one in changed.items() if one}}
 
     def uses(self) -> set[str]:

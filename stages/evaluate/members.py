@@ -99,8 +99,8 @@ def worse(who: str, modality: Modality, task: str, row: Mapping[str, Any]) -> st
         return ""
     return (
         f"{who}: the ensemble makes {task} worse: {row['measure']} {all_:.4g} of {members} members, {one:.4g} of the "
-        f"first alone. Next: if it reads {task}, show that to every member, `mask: {{type: modality, visible: {task}}}` "
-        f"below `ensemble`; else take {task} from a `model` without `ensemble`, also where it teaches"
+        f"first alone. Next: if it reads {task}, show that to all members, `mask: {{type: modality, visible: {task}}}` "
+        f"of `ensemble`; else take {task} from a `model` without `ensemble`, also where it teaches"
     )
 
 

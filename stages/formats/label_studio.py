@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -65,8 +65,7 @@ def _picture(task: dict[str, Any], place: int, path: str, kind: AnswerKind) -> A
     given = last.get("result")
     results = given if isinstance(given, list) else []
     regions = [r for r in results if isinstance(r, dict) and r.get("type") not in OF_THE_WHOLE]
-    marked = dict.fromkeys(str(r["to_name"]) for r in regions if r.get("to_name"))
-    address = _address(task["data"], marked)
+    address, fault = _address(task["data"], [r for r in results if isinstance(r, dict)], task)
     if not address:
         raise SourceError(f"{path}: task {task.get('id', place)} names no picture. Next: check `data` of that task")
     picture = AnnotatedPicture(file_name(address, task), number=task.get("id", place))
@@ -74,9 +73,7 @@ def _picture(task: dict[str, Any], place: int, path: str, kind: AnswerKind) -> A
     picture.annotated = bool(answers)
     if not answers:
         return picture
-    if len(marked) > 1 or any(r.get("item_index") for r in regions):
-        several = ", ".join(marked) if len(marked) > 1 else "pages of one list"
-        picture.faults.append(f"its task marks several pictures ({several}), and a sample has one")
+    picture.faults += [fault] if fault else []
     picture.ignored += ["earlier annotations of a task"] * (len(answers) - 1)
     picture.at, picture.by = _changed(last), _author(last, kind)
     ids = {r.get("id") for r in regions} - {None}
@@ -88,12 +85,25 @@ def _picture(task: dict[str, Any], place: int, path: str, kind: AnswerKind) -> A
     return picture
 
 
-def _address(data: dict[str, Any], marked: Iterable[str]) -> str:
-    """That of the picture in which something is `marked`, by the name of its control; else the first."""
+def _address(data: dict[str, Any], results: list[dict[str, Any]], task: dict[str, Any]) -> tuple[str, str]:
+    """That of the picture in which something is marked or of which something is said, by the name of its control; else
+    of the first. With it, what keeps the task from being of one picture, else empty."""
     pictures = {name: value for name, value in data.items() if isinstance(value, str) and _is_picture(value)}
-    return next((pictures[m] for m in marked if m in pictures), next(iter(pictures.values()), "")) or str(
-        data.get("image") or ""
-    )
+    first = next(iter(pictures.values()), "") or str(data.get("image") or "")
+    ours = [r for r in results if r.get("type") in (*SHAPES, *OF_THE_WHOLE)]
+    if any(r.get("item_index") for r in ours):
+        return first, "its task marks several pictures (pages of one list), and a sample has one"
+    if len({file_name(value, task) for value in pictures.values()}) < 2:
+        return first, ""
+    others = data.keys() - pictures.keys()
+    marked = dict.fromkeys(str(r["to_name"]) for r in ours if r.get("to_name") and r["to_name"] not in others)
+    if len(marked) > 1:
+        return first, f"its task marks several pictures ({', '.join(marked)}), and a sample has one"
+    name = next(iter(marked), "")
+    if name and name not in pictures:
+        which = f"{name!r} is none of its pictures, {', '.join(pictures)}"
+        return first, f"{which}. Next: call the control as the field of `data` that it shows"
+    return pictures.get(name, first), ""
 
 
 def _changed(answer: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ class Multilabel(SidedClasses, Modality):
 
     def _marks(self, value: list[str]) -> list[Any]:
         """As many 0 and 1 as there are classes: marks, or names where classes are called so. Raises ValueError where
-        they may be either."""
+        one would be named twice."""
         if not {"0", "1"} & {*self.classes}:
             return [int(mark) for mark in value]
         if len(set(value)) < len(value):

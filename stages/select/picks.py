@@ -40,6 +40,8 @@ def ranks(values: np.ndarray, highest: bool) -> np.ndarray:
 
 def covering(rows: np.ndarray, order: np.ndarray, taken: np.ndarray, count: int, method: CoverageMethod) -> list[int]:
     """`count` of the places `order`, by (N, D) features, besides the places `taken`."""
+    if not len(order):
+        return []
     chosen = _facility if method == "facility" else _farthest
     picks = chosen(rows, order[:CANDIDATES], taken, count)
     if len(picks) < count:

@@ -104,6 +104,23 @@ def test_what_is_said_of_one_region_is_not_said_of_the_picture() -> None:
     several = read([{**car, "to_name": "before"}, in_second], **two)
     assert several.faults == ["its task marks several pictures (before, after), and a sample has one"]
     assert read([car, {**car, "id": "p", "item_index": 1}]).faults
+    wet = result("w", "choices", "after", choices=["wet"])
+    assert (read([wet], **two).name, read([wet], **two).labels) == ("b.png", ["wet"])
+    (fault,) = read([{**car, "to_name": "img-2"}], **two).faults
+    assert fault.startswith("'img-2' is none of its pictures, before, after. Next: call the control as the field")
+    assert not read([{**car, "to_name": "img"}], image="https://host/a.png", file="a.png").faults, "one picture, twice"
+
+
+def test_a_picture_beside_a_text_is_marked_alone() -> None:
+    sides = {"original_width": 40, "original_height": 30}
+    value = {"x": 10, "y": 10, "width": 20, "height": 20, "rectanglelabels": ["car"]}
+    car = {"id": "r", "type": "rectanglelabels", "to_name": "image", "value": value, **sides}
+    name = {"id": "n", "type": "labels", "to_name": "text", "value": {"start": 0, "end": 5, "labels": ["name"]}}
+    said = {"id": "t", "type": "textarea", "to_name": "text", "value": {"text": ["hello"]}}
+    task = {"data": {"image": "a.png", "text": "hello"}, "annotations": [{"result": [car, name, said]}]}
+    picture = label_studio.parse(json.dumps([task]).encode(), "a.json").pictures[0]
+    assert (picture.name, len(picture.annotations), picture.faults) == ("a.png", 1, [])
+    assert picture.ignored == ["labels results"]
 
 
 def test_masks_of_another_size_are_a_reason() -> None:

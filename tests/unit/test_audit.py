@@ -17,6 +17,7 @@ from hyperloom.pipeline.planning.plan import check
 from hyperloom.pipeline.recipes import recipe
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.audit.command import listed, with_audit
+from hyperloom.stages.audit.compared import Compared
 from hyperloom.stages.audit.finding import percent
 from hyperloom.stages.audit.result import Audited
 from hyperloom.stages.audit.spread import balance
@@ -259,6 +260,19 @@ def test_audits_beside_texts_are_made_anew_and_others_are_not() -> None:
     both = {"features": 2, "differences": 2}
     assert stage.revised_for(kind | inline.modalities(clip={"type": "embedding", "length": 8})) == both
     assert stage.revised_for(inline.modalities(age={"type": "scalar"})) == both
+    table = kind | inline.modalities(age={"type": "scalar"})
+    for features, anew in {"rgb@a": False, "age@t": True, "rgb@a age@t": True, "rgb@a rgb@b": True}.items():
+        named = Audit(stage="audit", data=("frames",), features=tuple(features.split()))
+        assert ("features" in named.revised_for(table)) == anew, features
+
+
+@pytest.mark.parametrize("number", [0.1, 37.7, 1e-9, 0.0])
+def test_a_column_that_is_the_same_for_all_sets_nobody_apart(number: float) -> None:
+    rows = np.random.default_rng(0).normal(size=(1000, 9)).astype(np.float32)
+    rows[:, 8] = number
+    faults = ["b is missing" if i < 15 else "" for i in range(1000)]
+    level = Compared.of(rows, [8, 1], ["a", "b"], faults).apart
+    assert (level[:, 8] == 0).all() and abs(level[:, :8].var(0).sum() - 1) < 1e-3
 
 
 @pytest.mark.parametrize("unit", [1, 1000])

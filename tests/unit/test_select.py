@@ -90,6 +90,7 @@ def test_coverage_and_even_classes(tmp_path: Any) -> None:
     assert len(even & {"a/000", "a/005", "a/010", "b/003"}) == 3
     rows = np.array([[0.0], [0.1], [5.0], [5.1], [10.0]])
     assert set(covering(rows, np.arange(5), np.array([0]), 2, "k-centre")) == {2, 4}
+    assert covering(rows, np.arange(0), np.array([0]), 2, "facility") == [], "nobody is left"
     assert evened(np.array([0, 0, 1, -1]), np.arange(1, 4), np.array([0]), 2) == [2, 1]
     assert uncertainty(np.array([[0.5, 0.5], [1.0, 0.0]])).tolist() == [1.0, 0.0]
 
