@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 SIDE, COARSE, DIRECTIONS = 16, 4, 8
+BYTE = 256
+"""Classes of which an id is a byte."""
 LETTERS = 1024
 """Buckets of groups of letters."""
 BANDS, SLICES = 32, 8
@@ -38,6 +40,11 @@ def boxed(modality: Any) -> bool:
 def counts_units(modality: Any) -> bool:
     """Are differences of its values numbers in a unit of some kind, and no shares?"""
     return bool(modality.dtype.kind == "f" and modality.averaged and not modality.soft)
+
+
+def ids_dtype(classes: int) -> str:
+    """Of the ids of so many classes, as a survey keeps them."""
+    return "u1" if classes <= BYTE else "<u4"
 
 
 def usable(modality: Any) -> bool:

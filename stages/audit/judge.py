@@ -17,7 +17,7 @@ from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.stages.audit import copies, labels, spread
 from hyperloom.stages.audit.cells import grid
 from hyperloom.stages.audit.compared import Compared
-from hyperloom.stages.audit.features import SIDE, counts_units, features
+from hyperloom.stages.audit.features import SIDE, counts_units, features, ids_dtype
 from hyperloom.stages.audit.finding import AuditFinding, far
 from hyperloom.stages.audit.labels import Doubt
 from hyperloom.stages.audit.survey import AuditQuestions
@@ -189,7 +189,7 @@ class Judgement:
                 ]
                 output[column] = np.concatenate(parts)
             elif f"ids:{column}" in data.names:
-                ids = [np.frombuffer(b, np.uint8) for b in data.lists(f"ids:{column}")]
+                ids = [np.frombuffer(b, ids_dtype(classes)) for b in data.lists(f"ids:{column}")]
                 output[column] = np.stack([np.bincount(i, minlength=classes)[:classes] for i in ids]).astype(np.float64)
         return output
 

@@ -21,6 +21,7 @@ import numpy as np
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.audit import cells
 from hyperloom.stages.audit.compared import Compared
+from hyperloom.stages.audit.features import ids_dtype
 from hyperloom.stages.audit.finding import AuditFinding, far, percent
 from hyperloom.stages.audit.head import OutOfFold, folds, probabilities
 from hyperloom.stages.audit.surveyed import Surveyed
@@ -157,7 +158,7 @@ def of_masks(data: Surveyed, column: str, names: Sequence[str], grid: tuple[int,
 
 def of_boxes(data: Surveyed, column: str, names: Sequence[str]) -> Doubt | None:
     """Doubts of the classes of boxes."""
-    ids = [np.frombuffer(b, np.uint8) for b in data.lists(f"ids:{column}")]
+    ids = [np.frombuffer(b, ids_dtype(len(names))) for b in data.lists(f"ids:{column}")]
     sample = np.repeat(np.arange(len(ids)), [len(i) for i in ids])
     labels = np.concatenate(ids).astype(np.int64) if len(sample) else np.zeros(0, np.int64)
     if len(labels) < FEW or len(np.unique(labels)) < 2:

@@ -23,7 +23,7 @@ from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
 from hyperloom.stages.audit.check import checked, questions_of
-from hyperloom.stages.audit.features import counts_units, embedding
+from hyperloom.stages.audit.features import BYTE, boxed, counts_units, embedding
 from hyperloom.stages.audit.parts import AuditedData, AuditPart, audited
 from hyperloom.stages.audit.result import Audited
 from hyperloom.stages.base import Producer, modality_of
@@ -104,7 +104,8 @@ class Audit(Stage):
         questions = questions_of(self, {c: p.about for c, p in data.producers.items()}, step.modalities)
         known = {name: step.modalities[name] for name in sorted({modality_of(c) for c in questions.columns})}
         meaning = {"revision": self.revision, "asked": repr(questions), "of": {n: payload(m) for n, m in known.items()}}
-        if revised := _surveys_revised({name: known[name] for name in questions.beside}):
+        things = (modality_of(column) for column in questions.labels if boxed(known[modality_of(column)]))
+        if revised := _surveys_revised({name: known[name] for name in (*questions.beside, *things)}):
             meaning["revised"] = revised
         space = f"audit/{fingerprint(meaning)[:SHORT]}"
         units = [self._unit(space, part, questions.columns) for part in data.parts]
@@ -176,7 +177,9 @@ class Audit(Stage):
 
 def _surveys_revised(modalities: Mapping[str, Any]) -> dict[str, int]:
     """Of texts and tags of several experts only what stands in all was compared: one that begins as another was
-    equal."""
+    equal. Boxes of the class 300 counted as those of 44."""
     kinds = modalities.values()
-    texts = {"texts": 2} if any(kind.textual for kind in kinds) else {}
-    return {**texts, **({"tags": 2} if any(kind.ended and kind.categorical for kind in kinds) else {})}
+    tags = any(kind.ended and kind.categorical for kind in kinds)
+    many = any(boxed(kind) and len(kind.counted) > BYTE for kind in kinds)
+    changed = {"texts": any(kind.textual for kind in kinds), "tags": tags, "many classes": many}
+    return {name: 2 for name, concerned in changed.items() if concerned}

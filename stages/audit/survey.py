@@ -18,7 +18,7 @@ from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.audit import cells
 from hyperloom.stages.audit.compared import MISSING
-from hyperloom.stages.audit.features import boxed, features, marks
+from hyperloom.stages.audit.features import boxed, features, ids_dtype, marks
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard import content, likeness
@@ -146,13 +146,14 @@ class Surveyor:
 
         output: dict[str, Any] = {}
         for column in self.questions.labels:
-            if not (boxed(self.modalities[modality_of(column)]) and self.questions.picture):
+            kind = self.modalities[modality_of(column)]
+            if not (boxed(kind) and self.questions.picture):
                 continue
             images, seen = values[self.questions.picture]
             ids, cut = [], []
             for image, boxes, known in zip(images, values[column][0], seen & values[column][1], strict=True):
                 used = boxes[np.isfinite(boxes[:, 0])] if known else boxes[:0]
-                ids.append(used[:, 4].astype(np.uint8).tobytes())
+                ids.append(used[:, 4].astype(ids_dtype(len(kind.counted))).tobytes())
                 cut.append(cells.cut_outs(image, used).astype(np.float16).tobytes())
             output |= {f"ids:{column}": pa.array(ids, pa.binary()), f"cut:{column}": pa.array(cut, pa.binary())}
         return output

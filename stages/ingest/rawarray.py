@@ -33,8 +33,12 @@ def matches(raw: np.ndarray, frame: Frame | None, path: str, column: str) -> Non
     """Raise ValueError for an array whose sides are exchanged against its picture's; remark on another aspect."""
     if frame is None or raw.ndim < 2 or min(raw.shape[:2]) < 2:
         return
-    height, width = raw.shape[:2]
-    sides, same = (height, width), _same_aspect
+    aligned((raw.shape[0], raw.shape[1]), frame, path, column)
+
+
+def aligned(sides: Sides, frame: Frame, path: str, column: str) -> None:
+    """The same of the sides of the picture that a file was made for."""
+    (height, width), same = sides, same_aspect
     if same(sides, frame.sides):
         return
     name, shown = os.path.basename(path), f"{frame.sides[0]} x {frame.sides[1]}"
@@ -49,7 +53,7 @@ def matches(raw: np.ndarray, frame: Frame | None, path: str, column: str) -> Non
     remark(f"{column} has another aspect than its picture and is stretched to it")
 
 
-def _same_aspect(one: Sides, other: Sides) -> bool:
+def same_aspect(one: Sides, other: Sides) -> bool:
     if one == other:
         return True
     rounding = 1 / min(one) + 1 / min(other)

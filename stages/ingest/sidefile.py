@@ -21,8 +21,9 @@ from pydantic import BeforeValidator, Field
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.root import filelist
-from hyperloom.stages.ingest.rawarray import Frame, channelled, class_ids, matches
+from hyperloom.stages.ingest.rawarray import Frame, aligned, channelled, class_ids, matches
 from hyperloom.stages.ingest.rows import Dialect, rows
+from hyperloom.stages.modality import box_files
 from hyperloom.stages.modality.choice import real
 from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.remarks import remark
@@ -106,7 +107,11 @@ class SideFile(Config):
         Raises ValueError for what cannot be understood, OSError for what cannot be read.
         """
         if modality.type not in NUMBERS and not path.endswith(".csv"):
-            return understood(modality.read, fetch(path), path)
+            data = fetch(path)
+            sides = box_files.sides(data, path) if frame is not None and modality.markup == "boxes" else None
+            if frame is not None and sides is not None:
+                aligned(sides, frame, path, column)
+            return understood(modality.read, data, path)
         if modality.type in WORDS and path.endswith(".csv"):
             cells: tuple[str, ...] = self._row(path, names) or ("",)
             if len(cells) > 1:

@@ -32,6 +32,24 @@ def parse(data: bytes, name: str, classes: Sequence[str]) -> list[dict[str, Any]
     return _json(data, base) if suffix == ".json" else None
 
 
+def sides(data: bytes, name: str) -> tuple[int, int] | None:
+    """Height and width of the picture that a file of boxes was made for; None where it does not say."""
+    from xml.etree import ElementTree
+
+    try:
+        if name.lower().endswith(".xml") and b"<!ENTITY" not in data:
+            root = ElementTree.fromstring(data)
+            height, width = (float(root.findtext(f"size/{side}") or 0) for side in ("height", "width"))
+        elif name.lower().endswith(".json") and b'"imageWidth"' in data:
+            value = json.loads(data)
+            height, width = float(value["imageHeight"]), float(value["imageWidth"])
+        else:
+            return None
+        return (int(height), int(width)) if min(height, width) >= 1 else None
+    except (ValueError, TypeError, LookupError, SyntaxError, OverflowError):
+        return None  # whoever reads it says what is wrong
+
+
 def _yolo(words: Sequence[str], classes: int) -> dict[str, Any]:
     """`class x y width height [score]`: the class's number, and the middle of the box."""
     if not words[0].isdecimal():

@@ -12,16 +12,20 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hyperloom.stages.modality import box_files
+from hyperloom.stages.ingest.rawarray import same_aspect
+from hyperloom.stages.modality import box_files, imagefile
 from hyperloom.stages.modality.choice import whole
 from hyperloom.stages.starter.coco_names import CocoNames
 from hyperloom.stages.starter.pairing import Pairing, escaped, paired
 from hyperloom.stages.starter.readable import left_out, shortened
-from hyperloom.stages.starter.survey import DataFile
+from hyperloom.stages.starter.survey import DataFile, key
 from hyperloom.stages.starter.truth import NAMES, UNNAMED, NotUnderstood, Truth, from_one, names_of
 
 MOST = 50
 """Boxes of a sample, unless one has more."""
+AS_STORED = "the source `annotated` with format: coco, and orientation: ignore on the picture, takes both as stored"
+FIRST = 1 << 16
+"""Bytes in which most pictures say their size."""
 ANY = [str(number) for number in range(30_000)]
 """Classes of which a file may name any by its number: the largest sets have some 22,000."""
 
@@ -139,6 +143,8 @@ class CocoFile(NamedTuple):
     named: CocoNames
     classes: dict[str, str]
     boxes: dict[str, list[dict[str, Any]]]
+    sizes: dict[str, tuple[float, float]]
+    """Width and height by image."""
     example: str
 
 
@@ -159,8 +165,12 @@ def _of_coco(
         raise NotUnderstood(
             f"{one.file.path} names {one.example}, and no such picture lies below {root}. Next: give that folder"
         )
+    odd = _of_another_form(one, {key(p, root): p for p in pictures})
+    if len(odd) == len(one.named.keys):
+        raise NotUnderstood(f"{one.file.path}: {next(iter(odd.values()))}. Next: {AS_STORED}")
+    keys = {image: name for image, name in one.named.keys.items() if name not in odd}
     _empty(out)
-    for image, name in one.named.keys.items():
+    for image, name in keys.items():
         path = os.path.join(out, f"{name}.json")
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as opened:
@@ -168,26 +178,60 @@ def _of_coco(
     path = one.file.path
     sentences = [f"{path} (COCO) was copied to {out}, a file a picture: write it there anew with init --force"]
     sentences += one.named.remarks(path)
+    sentences += [f"{name} has no label: {why}. Next: {AS_STORED}" for name, why in list(odd.items())[:1]]
+    sentences += [f"{len(odd) - 1} more pictures have none for the same reason"] if len(odd) > 1 else []
     others = [each.file for each in every if each is not one]
     sentences += [f"{f.path} (COCO) is not used: one file is. Next: put both into one" for f in others]
     sentences += [f"{sentence}: it is not used. Next: export it again" for sentence in broken]
     order = sorted(one.classes, key=lambda i: (not i.isdecimal(), int(i) if i.isdecimal() else 0, i))
     most, template = max(len(b) for b in one.boxes.values()), f"{escaped(out)}/{{key}}.json"
-    keys = sorted(one.named.keys.values())
-    return _truth([one.classes[i] for i in order], most, template, keys, []), sentences
+    names = [one.classes[i] for i in order]
+    sentences += [
+        f"{path} has {n} categories called {c!r}: they are one class" for c, n in Counter(names).items() if n > 1
+    ]
+    return _truth(list(dict.fromkeys(names)), most, template, sorted(keys.values()), []), sentences
+
+
+def _of_another_form(one: CocoFile, pictures: dict[str, DataFile]) -> dict[str, str]:
+    """Pictures, by their keys, that people see in another form than the file gives their boxes for, and why: boxes in
+    shares of the one would lie elsewhere in the other."""
+    odd = {}
+    for image, name in one.named.keys.items():
+        width, height = one.sizes[image]
+        head = _head(pictures[name].path)
+        if head is None or min(width, height) < 1 or same_aspect((round(height), round(width)), head.shown):
+            continue
+        turned = head.sides != head.shown and same_aspect((round(height), round(width)), head.sides)
+        why = ", as it is stored; EXIF turns it" if turned else ""
+        shown = f"{head.shown[1]}x{head.shown[0]} (width x height)"
+        odd[name] = f"its boxes are of a picture of {width:g}x{height:g}{why}; it is {shown}"
+    return odd
+
+
+def _head(path: str) -> imagefile.Header | None:
+    """What a picture says of itself, most often in its first bytes; None of what cannot be read."""
+    for length in (FIRST, -1):
+        try:
+            with open(path, "rb") as file:
+                return imagefile.header(file.read(length), path)
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def _read(file: DataFile, coco: dict[str, Any], named: CocoNames) -> CocoFile:
     """Raises KeyError, TypeError, ValueError and others for what it lacks."""
     classes = {str(c["id"]): str(c["name"]) for c in coco["categories"]}
     example = coco["images"][0]["file_name"] if coco["images"] else "no picture"
-    return CocoFile(file, named, classes, _shares(coco, classes), example)
+    sizes = {str(image["id"]): (float(image["width"]), float(image["height"])) for image in coco["images"]}
+    return CocoFile(file, named, classes, _shares(coco, classes, sizes), sizes, example)
 
 
-def _shares(coco: dict[str, Any], names: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+def _shares(
+    coco: dict[str, Any], names: dict[str, str], sizes: dict[str, tuple[float, float]]
+) -> dict[str, list[dict[str, Any]]]:
     """The boxes of each image by its id, in shares of it. Ids may be numbers or letters, also of one file."""
     boxes: dict[str, list[dict[str, Any]]] = {str(image["id"]): [] for image in coco["images"]}
-    sizes = {str(image["id"]): (float(image["width"]), float(image["height"])) for image in coco["images"]}
     for one in coco["annotations"]:
         if (image := str(one["image_id"])) in boxes:
             crowd = {"crowd": True} if one.get("iscrowd") else {}

@@ -180,6 +180,27 @@ def test_marks_boxes_and_labels_of_texts_are_doubted_too(tmp_path: Any) -> None:
     assert _kinds(audit)["label"] > len(planted) / 2
 
 
+def test_of_hundreds_of_classes_each_box_keeps_its_own(tmp_path: Any) -> None:
+    """Ids beyond 255 were those of others: of boxes of c300 the audit spoke as of c44."""
+    kinds = [f"c{i}" for i in range(365)]
+    known = {**KNOWN, **inline.modalities(boxes={"type": "boxes", "classes": kinds, "most": 2})}
+    draw, rows, planted = np.random.default_rng(6), [], set()
+    for i in range(60):
+        picture, colour, wrong = draw.integers(90, 120, (24, 32, 3)).astype(np.uint8), i % 2, i % 20 == 7
+        picture[4:16, 6:22] = [(200, 40, 40), (40, 40, 200)][colour]
+        planted |= {f"a/{i:03d}"} if wrong else set()
+        boxes = [{"x0": 6 / 32, "y0": 4 / 24, "x1": 22 / 32, "y1": 16 / 24, "class": ("c44", "c300")[colour ^ wrong]}]
+        rows.append({"rgb@camera": picture, "boxes@truth": known["boxes"].fit(boxes)})
+    storage = Storage(str(tmp_path))
+    raw = inline.ingested(storage, known, {"a": rows}, 60)
+    stage = Audit.model_validate({"stage": "audit", "data": "frames", "labels": "boxes@truth"})
+    assert stage.revised_for(known) == {"texts": 2, "many classes": 2}
+    manifest = inline.finish(inline.step(stage, storage, known, "audit", frames=raw))
+    table = read_table(storage, Audited.from_manifest(manifest).table).to_pydict()
+    said = {k: why for k, why in zip(table["key"], table["why"], strict=True) if "boxes@truth" in why}
+    assert set(said) == planted and all("c44" in why and "c300" in why for why in said.values()), said
+
+
 def test_a_class_that_a_split_lacks_and_a_slice_that_is_foretold_worse_are_said(tmp_path: Any) -> None:
     groups, _ = _embedded(7, 0)
     draw = np.random.default_rng(8)

@@ -165,3 +165,19 @@ def test_a_frame_without_objects_and_one_with_more_than_fit(tmp_path: Path) -> N
     found = asked(detector(tmp_path / "d.onnx", b=rows.astype(np.float32), s=scores), **{**TWO, "map": ["car"]})
     np.testing.assert_allclose(found[:, 5], scores[:-6:-1, 0], atol=1e-6)
     assert found[0, 0] == np.float32(57 / 64), "the best five"
+
+
+@pytest.mark.parametrize("form", ["ids", "scores"])
+@pytest.mark.parametrize("named", [False, True])
+def test_detectors_may_know_hundreds_of_classes(form: str, named: bool) -> None:
+    """Maps hold 255; such a detector failed with what NumPy says of shapes."""
+    kinds = [f"c{i}" for i in range(365)]
+    objects = modalities(objects={"type": "boxes", "classes": kinds, "most": 3})["objects"]
+    ids = np.array([254, 255, 364])
+    scores = np.zeros((3, 365), np.float32)
+    scores[np.arange(3), ids] = [0.9, 0.8, 0.7]
+    raw = np.concatenate([CORNERS[:3], scores if form == "scores" else np.c_[scores.max(1), ids]], 1)
+    fields = {"chosen": form == "ids", "activation": "none", "overlap": 1}
+    decoder = plugins.parse("decoder", {"type": "detections", **fields, **({"map": kinds} if named else {})})
+    found = decoder.finish((raw.astype(np.float32), SHAPE), objects)
+    assert found[:, 4].tolist() == ids.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import struct
 import zlib
@@ -20,7 +21,7 @@ from PIL import Image
 from hyperloom.stages.modality import imagefile
 from hyperloom.stages.remarks import collected
 from tests.unit import inline
-from tests.unit.test_ingest import ingest, left_out, rows
+from tests.unit.test_ingest import KNOWN, ingest, left_out, rows, stage
 
 PNG = b"\x89PNG\r\n\x1a\n"
 EXAMPLES = int(os.environ.get("HYPERLOOM_EXAMPLES", "150"))
@@ -232,6 +233,32 @@ def test_a_label_of_the_stored_picture_does_not_meet_the_turned_one(tmp_path: Pa
     assert [key for key, *_ in rows(made, storage)] == ["shown"]
     assert "EXIF" in left_out(made, storage)["stored"] and "orientation: ignore" in left_out(made, storage)["stored"]
     assert "2 files: EXIF turns" in told_of(made)
+
+
+def test_boxes_of_the_stored_picture_do_not_lie_on_the_turned_one(tmp_path: Path) -> None:
+    """Shares of the one are other places of the other, and were taken for them."""
+    turned, plain = file("JPEG", np.zeros((12, 16, 3), np.uint8), 6), file("JPEG", np.zeros((12, 16, 3), np.uint8))
+
+    def voc(width: int, height: int) -> bytes:
+        corners = "<xmin>1</xmin><ymin>2</ymin><xmax>8</xmax><ymax>6</ymax>"
+        thing = f"<object><name>car</name><bndbox>{corners}</bndbox></object>"
+        size = f"<size><width>{width}</width><height>{height}</height></size>"
+        return f"<annotation>{size}{thing}</annotation>".encode()
+
+    def labelme(width: int, height: int) -> bytes:
+        shapes = [{"label": "car", "points": [[1, 2], [8, 6]], "shape_type": "rectangle"}]
+        return json.dumps({"imageWidth": width, "imageHeight": height, "shapes": shapes}).encode()
+
+    for suffix, boxes in (("xml", voc), ("json", labelme)):
+        pictures = {"stored.jpg": turned, "shown.jpg": turned, "plain.jpg": plain, "half.jpg": plain}
+        made_for = {"stored": (16, 12), "shown": (12, 16), "plain": (16, 12), "half": (8, 6)}
+        labels = {f"{name}.{suffix}": boxes(*sides) for name, sides in made_for.items()}
+        source = labelled(tmp_path / suffix, pictures, labels)
+        source["columns"] = {"objects@truth": source["columns"]["semantic@truth"]}
+        made, storage = ingest(tmp_path / suffix / "root", source)
+        assert sorted(key for key, *_ in rows(made, storage)) == ["half", "plain", "shown"]
+        assert "EXIF" in left_out(made, storage)["stored"]
+        assert stage(source).revised_for(KNOWN) == ({"stored boxes": 2} if suffix == "xml" else {})
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ KNOWN = inline.modalities(
     depth={"type": "dense", "storage": "float32"},
     speed={"type": "vector", "length": 2},
     film={"type": "clip", "frames": 2},
+    objects={"type": "boxes", "classes": ["car"], "most": 2},
 )
 
 

@@ -280,3 +280,33 @@ def test_a_file_of_coco_s_that_lacks_something_leaves_the_good_one(tmp_path: Pat
     (tmp_path / "b.json").unlink()
     code, text = init(str(tmp_path), "--force")
     assert code != 0 and "a.json is COCO's file, and it lacks 'file_name'. Next: export it again" in text, text
+
+
+def test_boxes_of_pictures_that_people_see_turned_are_nobody_s(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """They were copied as shares of the stored picture, and lay elsewhere in the one that is seen."""
+    from PIL import Image
+
+    pictures(tmp_path / "images", NAMES)
+    for name in NAMES[:2]:
+        path = tmp_path / "images" / name
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[0x0112] = 6
+            image.save(path, exif=exif)
+    (tmp_path / "all.json").write_text(coco(list(enumerate(NAMES))))
+    code, text = init(str(tmp_path))
+    plain = " ".join(text.split())
+    assert code == 0 and "10 with labels" in plain and "1 more pictures have none for the same reason" in plain, text
+    assert "a/0 has no label: its boxes are of a picture of 64x48, as it is stored; EXIF turns it; it is 48x64" in plain
+    assert widths(tmp_path) == {name[:-4]: [number + 1.0] for number, name in enumerate(NAMES) if number >= 2}
+
+
+def test_two_categories_of_one_name_are_one_class(tmp_path: Path, init: Init) -> None:  # noqa: F811
+    """The recipe had the class twice, and could not be read."""
+    pictures(tmp_path / "images", NAMES)
+    value = json.loads(coco(list(enumerate(NAMES))))
+    value["categories"] = [{"id": 1, "name": "cat"}, {"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}]
+    (tmp_path / "all.json").write_text(json.dumps(value))
+    code, text = init(str(tmp_path))
+    assert code == 0 and "has 2 categories called 'cat': they are one class" in " ".join(text.split()), text
+    assert "classes: [cat, dog]" in (tmp_path / "hyperloom.yaml").read_text()

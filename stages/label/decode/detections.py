@@ -15,10 +15,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hyperloom.pipeline.errors import RecipeError
-from hyperloom.stages.base import UNKNOWN
 from hyperloom.stages.label.decode.activation import SLACK, Activation, ScoreKind, hold, sigmoid, softmax
 from hyperloom.stages.label.decode.decoders import Decoder, Raw, need
-from hyperloom.stages.label.decode.scores import ClassMap, class_table
+from hyperloom.stages.label.decode.scores import ClassMap, class_numbers
 from hyperloom.stages.modality import Size
 from hyperloom.stages.modality.boxes import PIXELS, padded, strongest
 from hyperloom.stages.remarks import remark
@@ -82,7 +81,7 @@ class DetectionDecoder(Decoder):
 
     def ready(self, modality: Any, column: str) -> None:
         need(modality.measure == "boxes", column, "boxes", modality)
-        class_table(self.map, modality.classes)
+        self._table(modality)
 
     def tried(self, whole: Raw, ending: ScoreKind | None, modality: Any) -> tuple[Decoder, str]:
         _, scores, ids = self._parts(whole, len(self._names(modality)))
@@ -103,14 +102,14 @@ class DetectionDecoder(Decoder):
         raw, size = whole
         corners, scores, ids = self._parts(raw, len(self._names(modality)))
         classes, given = self._likeliest(scores, ids, modality)
-        keep = (given >= self.threshold) & (classes < len(modality.classes))
+        keep = (given >= self.threshold) & (classes >= 0)
         boxes = self._placed(corners[keep], size)
         rows = np.concatenate([boxes, classes[keep, None], given[keep, None]], 1).astype(np.float32)
         rows = strongest(suppressed(rows, self.overlap), modality.most)
         return padded(rows, modality.most, "boxes", "most")
 
     def _likeliest(self, scores: np.ndarray, ids: np.ndarray | None, modality: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Each row's class of the modality, 255 for none, and its probability. Ids below 0 are padding."""
+        """Each row's class of the modality, -1 for none, and its probability. Ids below 0 are padding."""
         given = self._probabilities(scores)
         if ids is None:
             ids, given = given.argmax(-1), given.max(-1, initial=0)
@@ -120,15 +119,17 @@ class DetectionDecoder(Decoder):
                 ids = np.where(ids == self.background, -1, ids - (ids > self.background))
         if not isinstance(self.map, Mapping) and (ids[given >= self.threshold] >= len(self._names(modality))).any():
             remark("the detector knows more classes than are listed, and boxes of those are left out (map in decode)")
-        classes = self._table(modality)[np.clip(ids, 0, UNKNOWN).astype(np.int64)]
-        return np.where(ids >= 0, classes, UNKNOWN), given
+        table = self._table(modality)
+        return np.where(ids >= 0, table[np.clip(ids, 0, len(table) - 1).astype(np.int64)], -1), given
 
     def _names(self, modality: Any) -> ClassMap:
         """The classes of the network, as far as the recipe lists them."""
         return self.map if isinstance(self.map, tuple) else modality.classes
 
     def _table(self, modality: Any) -> np.ndarray:
-        return class_table(self.map, modality.classes)
+        """(n,) int64: the modality's class for each of the network's, which may be more than maps hold; -1, as in the
+        last place, where it abstains. Raises ValueError for a class that the modality does not have."""
+        return class_numbers(self.map, modality.classes)
 
     def _parts(self, raw: Raw, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Boxes (n, 4), scores (n, C) or (n,), and ids (n,) where the network has chosen. Raises RecipeError."""

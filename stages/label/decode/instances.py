@@ -17,7 +17,6 @@ from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.label.decode.activation import ScoreKind, sigmoid
 from hyperloom.stages.label.decode.decoders import Decoder, Raw, need
 from hyperloom.stages.label.decode.detections import DetectionDecoder, suppressed
-from hyperloom.stages.label.decode.scores import class_table
 from hyperloom.stages.modality.boxes import strongest
 
 BOX = 4
@@ -66,7 +65,7 @@ class InstanceDecoder(DetectionDecoder):
 
     def ready(self, modality: Any, column: str) -> None:
         need(modality.measure == "instances", column, "instances", modality)
-        class_table(self.map, modality.classes)
+        self._table(modality)
 
     def tried(self, whole: Raw, ending: ScoreKind | None, modality: Any) -> tuple[Decoder, str]:
         raw, _ = whole
@@ -83,7 +82,7 @@ class InstanceDecoder(DetectionDecoder):
         detections, weights = self._detections(raw, modality)
         corners, scores, ids = self._parts(detections, len(self._names(modality)))
         classes, given = self._likeliest(scores, ids, modality)
-        keep = np.flatnonzero((given >= self.threshold) & (classes < len(modality.classes)))
+        keep = np.flatnonzero((given >= self.threshold) & (classes >= 0))
         boxes = self._placed(corners[keep], size) if len(corners) else np.tile([0.0, 0, 1, 1], (len(keep), 1))
         columns = [boxes, classes[keep, None], given[keep, None], keep[:, None]]
         rows = np.concatenate(columns, 1).astype(np.float64)

@@ -292,21 +292,33 @@ def class_table(map_: ClassMap | None, classes: tuple[str, ...]) -> np.ndarray:
 
     Raises ValueError for a class that the modality does not have.
     """
+    own = class_numbers(map_, classes)[:-1]
+    if len(own) > UNKNOWN and (own[UNKNOWN:] >= 0).any():
+        raise ValueError(f"map: {len(own) - 1} is no class id of a map (0 to {UNKNOWN - 1})")
     table = np.full(UNKNOWN + 1, UNKNOWN, np.uint8)
+    table[: min(len(own), UNKNOWN)] = np.where(own < 0, UNKNOWN, own)[:UNKNOWN]
+    return table
+
+
+def class_numbers(map_: ClassMap | None, classes: tuple[str, ...]) -> np.ndarray:
+    """(n + 1,) int64: the modality's class for each of the network's n, -1 where it abstains, and at the end.
+
+    Raises ValueError for a class that the modality does not have.
+    """
     if map_ is None:
-        table[: len(classes)] = np.arange(len(classes))
-        return table
-    items = map_.items() if isinstance(map_, Mapping) else enumerate(map_)
-    for source, target in items:
-        if not 0 <= source < UNKNOWN:
-            raise ValueError(f"map: {source} is no class id of a network (0 to {UNKNOWN - 1})")
+        return np.append(np.arange(len(classes)), -1)
+    items = dict(map_.items() if isinstance(map_, Mapping) else enumerate(map_))
+    if items and min(items) < 0:
+        raise ValueError(f"map: {min(items)} is no class id of a network")
+    table = np.full(max(items, default=-1) + 2, -1)
+    for source, target in items.items():
         table[source] = _class_id(target, classes)
     return table
 
 
 def _class_id(target: str | int | None, classes: tuple[str, ...]) -> int:
     if target is None:
-        return UNKNOWN
+        return -1
     if isinstance(target, str):
         if target not in classes:
             raise ValueError(f"map: {target!r} is no class of the modality; there are: {', '.join(classes)}")
