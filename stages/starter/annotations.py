@@ -169,12 +169,7 @@ def _of_coco(
     if len(odd) == len(one.named.keys):
         raise NotUnderstood(f"{one.file.path}: {next(iter(odd.values()))}. Next: {AS_STORED}")
     keys = {image: name for image, name in one.named.keys.items() if name not in odd}
-    _empty(out)
-    for image, name in keys.items():
-        path = os.path.join(out, f"{name}.json")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as opened:
-            json.dump(one.boxes[image], opened)
+    _copied(one, keys, out)
     path = one.file.path
     sentences = [f"{path} (COCO) was copied to {out}, a file a picture: write it there anew with init --force"]
     sentences += one.named.remarks(path)
@@ -217,6 +212,16 @@ def _head(path: str) -> imagefile.Header | None:
         except (OSError, ValueError):
             continue
     return None
+
+
+def _copied(one: CocoFile, keys: dict[str, str], out: str) -> None:
+    """Write a file of boxes below `out` for each image of `keys`, which has the pictures' keys."""
+    _empty(out)
+    for image, name in keys.items():
+        path = os.path.join(out, f"{name}.json")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as opened:
+            json.dump(one.boxes[image], opened)
 
 
 def _read(file: DataFile, coco: dict[str, Any], named: CocoNames) -> CocoFile:
