@@ -39,7 +39,9 @@ def layer(value: Any, modality: Any, span: tuple[float, float] | None = None, wi
     """One value of `modality`, numbers on the scale of colours `span` if that is given, no wider than `widest`."""
     marks = modality.marks(value)
     if marks is not None:
-        return Layer(SVG, _drawn(marks[:MOST_MARKS]), modality.words(value), True)
+        words = modality.words(value)
+        more = f" ({MOST_MARKS} of {len(marks)} are drawn)" if len(marks) > MOST_MARKS else ""
+        return Layer(SVG, _drawn(marks[:MOST_MARKS]), words + more, True)
     drawn = modality.overlay(value)
     if drawn is not None:
         return Layer(PNG, encoded(drawn, PNG), modality.words(value), True)

@@ -176,17 +176,17 @@ def _by_share(name: str, bounds: Bounds) -> Wrongness:
     """How far a sample's own share of a class lies beyond the bounds."""
 
     def wrong(kind: Any, rows: np.ndarray, present: np.ndarray) -> np.ndarray:
-        place = list(kind.counted).index(name)
-        if rows.dtype.kind not in "iu":
-            return np.zeros(len(rows))
-        flat = rows.reshape(len(rows), -1)
-        known = (flat >= 0) & (flat < len(kind.counted))
-        if kind.markup == "marks":
-            flat, place = flat[:, place : place + 1], 1
-            known = flat <= 1
-        share = ((flat == place) & known).sum(1) / np.maximum(known.sum(1), 1)
+        place, count, far = list(kind.counted).index(name), len(kind.counted), np.zeros(len(rows))
         low, high = (-np.inf if bounds[0] is None else bounds[0], np.inf if bounds[1] is None else bounds[1])
-        far: np.ndarray = np.where(present & known.any(1), np.maximum(np.maximum(low - share, share - high), 0), 0)
+        for i in np.flatnonzero(present):
+            if kind.markup == "marks":
+                own = rows[i, place : place + 1]
+                hits = own[own <= 1] == 1
+            else:
+                ids = np.asarray(kind.tallied(rows[i : i + 1])).reshape(-1)
+                hits = ids[(ids >= 0) & (ids < count)] == place
+            if len(hits):
+                far[i] = max(low - hits.mean(), hits.mean() - high, 0.0)
         return far
 
     return wrong

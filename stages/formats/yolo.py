@@ -18,6 +18,7 @@ from typing import Any
 
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.stages.formats.annotation import AnnotatedPicture, Annotation, AnnotationSet, SeenPoint
+from hyperloom.stages.remarks import remark
 
 BESIDE = 0.01
 """Shares of a side that a thing may reach out of its picture."""
@@ -154,6 +155,8 @@ def written(picture: AnnotatedPicture, names: Sequence[str], points: Sequence[st
         if annotation.mask is not None and not polygons:
             polygons = polygons_of(annotation.mask.mask())
         sides = (picture.width, picture.height) if not picture.shares else (1, 1)
+        if len(polygons) > 1 and not points and annotation.layer >= 0:  # a map has no things
+            remark("yolo has no thing of several parts: each part goes out as a thing of its own")
         if polygons and not points:
             lines += [_line(kind, [v / sides[i % 2] for i, v in enumerate(polygon)]) for polygon in polygons]
             continue

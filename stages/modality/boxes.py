@@ -17,7 +17,7 @@ from hyperloom.stages.modality.formats import parse
 from hyperloom.stages.modality.geometry import carried, exchanged
 from hyperloom.stages.modality.padding import filled, some
 from hyperloom.stages.modality.sides import exchange
-from hyperloom.stages.modality.things import Things
+from hyperloom.stages.modality.things import Things, things_in_words
 from hyperloom.stages.picture import Mark
 from hyperloom.stages.remarks import remark
 
@@ -236,9 +236,8 @@ class Boxes(Things):
         return np.unique(self._drawn(value)[:, 4].astype(int))
 
     def words(self, value: np.ndarray) -> str:
-        ids = value[~np.isnan(value).any(1), 4].astype(int)
-        counts = [f"{int((ids == i).sum())} {name}" for i, name in enumerate(self.classes) if (ids == i).any()]
-        return ", ".join(counts) or "none"
+        used = value[~np.isnan(value).any(1)]
+        return things_in_words(used[:, 4].astype(int), used[:, 5] <= 0, self.classes)
 
     @property
     def counted(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from hyperloom.stages.modality.padding import some
 from hyperloom.stages.modality.raster import Size, of_the_image
 from hyperloom.stages.modality.runs import MaskRuns, painted, run_lengths
 from hyperloom.stages.modality.sides import exchange
-from hyperloom.stages.modality.things import Things
+from hyperloom.stages.modality.things import Things, things_in_words
 from hyperloom.stages.picture import Mark
 from hyperloom.stages.remarks import remark
 from hyperloom.stages.transfer import constant
@@ -229,9 +229,8 @@ class Instances(Things):
         return tuple((name, tuple(map(int, c))) for name, c in zip(self.classes, colours, strict=True))
 
     def words(self, value: np.ndarray) -> str:
-        ids = self.unpacked_value(value).classes
-        counts = [f"{int((ids == i).sum())} {name}" for i, name in enumerate(self.classes) if (ids == i).any()]
-        return ", ".join(counts) or "none"
+        one = self.unpacked_value(value)
+        return things_in_words(one.classes, one.crowd, self.classes)
 
     # -- statistics and columns -------------------------------------------------------------------------------------
     @property

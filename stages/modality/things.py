@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from hyperloom.stages.modality.base import Modality
 from hyperloom.stages.modality.choice import distinct, numbered
 from hyperloom.stages.modality.geometry import SidedClasses, Symmetry
 from hyperloom.stages.modality.knowledge import whole
+
+
+def things_in_words(ids: np.ndarray, crowd: np.ndarray, classes: Sequence[str]) -> str:
+    """How many things there are of each class, of (n,) ids, and which of them are crowds, (n,) bool, which nobody has
+    counted."""
+    counts = [
+        (name, int(((ids == i) & ~crowd).sum()), bool(((ids == i) & crowd).any())) for i, name in enumerate(classes)
+    ]
+    words = [
+        [*([f"{count} {name}"] if count else []), *([f"a crowd of {name}"] if many else [])]
+        for name, count, many in counts
+    ]
+    return ", ".join(one for listed in words for one in listed) or "none"
 
 
 class Things(SidedClasses, Modality):

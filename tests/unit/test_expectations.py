@@ -241,6 +241,41 @@ def test_what_was_never_compared_and_what_nobody_knows_is_not_as_expected() -> N
     assert "nothing of it is known" in share
 
 
+def test_samples_with_another_share_of_a_class_are_those_that_have_it(tmp_path: Path) -> None:
+    """Of boxes and instances too, whose numbers are no ids: samples were named by their bytes, or none were."""
+    size = [4, 4]
+    known = inline.modalities(
+        marks={"type": "multilabel", "classes": ["wet", "dark", "fast"]},
+        boxes={"type": "boxes", "classes": ["car", "man"], "most": 3},
+        things={"type": "instances", "classes": ["car", "man"], "most": 3, "size": size},
+    )
+    shown = {"x0": 0, "y0": 0, "x1": 0.5, "y1": 0.5}
+    cars = [3, 0, 2, 1]
+
+    def row(count: int) -> dict[str, Any]:
+        kinds = ["car"] * count + ["man"] * (3 - count)
+        masks = [{"mask": np.ones(size, bool), "class": kind} for kind in kinds]
+        boxes = [{**shown, "class": kind} for kind in kinds]
+        marks = ["wet", "fast"][: max(1, 2 - count)]
+        values = {"marks": marks, "boxes": boxes, "things": masks}
+        return {f"{name}@truth": known[name].fit(value) for name, value in values.items()}
+
+    storage = Storage(str(tmp_path))
+    frames = inline.ingested(storage, known, {"a": [row(count) for count in cars]})
+    for column, name, bounds, words in (
+        ("boxes@truth", "car", [0.9, 1], "share: car: [0.9, 1]: it is 0.5 (a/001, a/003, a/002)"),
+        ("things@truth", "man", [None, 0.1], "share: man: [null, 0.1]: it is 0.5 (a/001, a/003, a/002)"),
+        ("marks@truth", "fast", [None, 0.1], "share: fast: [null, 0.1]: it is 0.25 (a/001)"),
+    ):
+        expect = {column: {"share": {name: bounds}}}
+        stage = Shard.model_validate({"stage": "shard", "data": "frames", "expect": expect})
+        step = inline.step(stage, storage, known, "shards", frames=frames)
+        step.events = Events(storage, "run", "driver")
+        with pytest.raises(StepFailed) as error:
+            inline.finish(step)
+        assert words in str(error.value)
+
+
 def test_a_warning_is_said_and_stops_nothing(run: Any) -> None:
     step = run({"depth@laser": {"missing": 0.1, "warn": True}})
     made = inline.finish(step)

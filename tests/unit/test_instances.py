@@ -283,3 +283,5 @@ def test_a_pipeline_of_transformers_gives_instances() -> None:
     assert THINGS.words(value_) == "1 left hand, 1 dog"
     value_ = THINGS.fit(from_pipeline(answer, THINGS, None, {"cat": "left hand"}, None, []))
     assert THINGS.words(value_) == "1 left hand, 2 dog"
+    crowd = [{"mask": square(2, 3), "class": "dog", "crowd": True}, {"mask": square(2, 9), "class": "dog"}]
+    assert THINGS.words(THINGS.fit(crowd)) == "1 dog, a crowd of dog", "in which nobody has counted"

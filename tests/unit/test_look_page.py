@@ -133,6 +133,16 @@ def test_samples_are_sorted_by_disagreement_and_by_error(judged: Path) -> None:
     assert whole(view, group="v2")["total"] == 4 and whole(view, group="none")["total"] == 0
 
 
+def test_of_more_boxes_than_are_drawn_that_is_said() -> None:
+    crowded = inline.modalities(b={"type": "boxes", "classes": ["car"], "most": 400})["b"]
+    value = crowded.fit(
+        [{"x0": 0, "y0": 0, "x1": 0.5, "y1": 0.5, "class": 0}] * 350
+        + [{"x0": 0, "y0": 0, "x1": 1, "y1": 1, "class": 0, "crowd": True}]
+    )
+    drawn = layers.layer(value, crowded)
+    assert drawn.words == "350 car, a crowd of car (300 of 351 are drawn)" and drawn.data.count(b"<rect") == 300
+
+
 def opacity(value: Any, modality: Any) -> np.ndarray:
     """(H, W, 4) of the layer of a map, RGB and opacity."""
     from PIL import Image

@@ -182,6 +182,10 @@ def test_what_a_layout_does_not_keep_is_said(tmp_path: Path) -> None:
     ring[4:8, 4:8] = False
     sample = of("things@sam", [{"mask": ring, "class": "car", "score": 0.5}])
     assert any("polygons have no holes" in text for text in sent(tmp_path / "a", "yolo", sample))
+    apart = np.zeros(SIZE, bool)
+    apart[2:5, 2:5] = apart[2:5, 8:12] = True
+    parts = of("things@truth", [{"mask": apart, "class": "car"}])
+    assert any("no thing of several parts" in text for text in sent(tmp_path / "e", "yolo", parts))
     said = " ".join(sent(tmp_path / "b", "voc", sample))
     assert "voc has no place for masks" in said and "voc has no place for scores" in said
     assert not sent(tmp_path / "c", "coco", sample)
