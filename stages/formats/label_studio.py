@@ -43,8 +43,7 @@ def parse(data: bytes, path: str, kind: AnswerKind = "annotations") -> Annotatio
         )
     pictures: dict[str, AnnotatedPicture] = {}
     twice = 0
-    for place, task in enumerate(tasks, 1):
-        picture = _picture(task, place, path, kind)
+    for picture in _named_apart([_picture(task, place, path, kind) for place, task in enumerate(tasks, 1)]):
         other = pictures.setdefault(picture.name, picture)
         if other is not picture:
             twice += 1
@@ -133,8 +132,8 @@ def _is_picture(address: str) -> bool:
 
 
 def file_name(address: str, task: dict[str, Any]) -> str:
-    """The name of a task's picture: below the folder that Label Studio serves (`?d=`), as it was uploaded, or the
-    last part of its address."""
+    """The name of a task's picture: below the folder that Label Studio serves (`?d=`), as it was uploaded, or, of one
+    in a store or on a server, its address up to the query, which `_named_apart` shortens."""
     parts = urlsplit(address)
     if (served := parse_qs(parts.query).get("d")) and "local-files" in parts.path:
         return served[0].lstrip("/")
@@ -144,7 +143,22 @@ def file_name(address: str, task: dict[str, Any]) -> str:
         head, dash, rest = name.partition("-")  # an upload has eight digits before its name
         if dash and len(head) == 8 and all(c in "0123456789abcdef" for c in head) and "/upload/" in address:
             return rest
+        if parts.scheme and "/upload/" not in address:
+            return f"{parts.scheme}://{parts.netloc}{unquote(parts.path)}"
     return name.lstrip("/")
+
+
+def _named_apart(pictures: list[AnnotatedPicture]) -> list[AnnotatedPicture]:
+    """Pictures of stores and servers by the last part of their address, or by all of it where others end so too."""
+    wholes = {id(p): p.name.partition("://")[2] for p in pictures if "://" in p.name}
+    ending: dict[str, set[str]] = {}
+    for whole in wholes.values():
+        ending.setdefault(whole.rsplit("/", 1)[-1], set()).add(whole)
+    for picture in pictures:
+        if whole := wholes.get(id(picture)):
+            last = whole.rsplit("/", 1)[-1]
+            picture.name = last if len(ending[last]) == 1 else whole
+    return pictures
 
 
 def _add(picture: AnnotatedPicture, result: Any, place: int, kind: AnswerKind) -> None:

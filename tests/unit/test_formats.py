@@ -186,6 +186,18 @@ def test_label_studios_own_export_is_read() -> None:
     assert sorted(picture.ignored) == ["earlier annotations of a task", "ellipselabels results", "relation results"]
 
 
+def test_pictures_of_one_name_in_several_folders_of_a_store_are_several() -> None:
+    """Of frames that each folder counts from 1, all but one folder's were taken for copies, and left out."""
+
+    def named(*addresses: str) -> list[str]:
+        tasks = [{"data": {"image": a}, "annotations": [{"id": i, "result": []}]} for i, a in enumerate(addresses)]
+        return [p.name for p in label_studio.parse(json.dumps(tasks).encode(), "a.json").pictures]
+
+    night, day = "s3://frames/night/1.jpg?X=1", "s3://frames/day/1.jpg?X=2"
+    assert named(night, day) == ["frames/night/1.jpg", "frames/day/1.jpg"]
+    assert named(night, night.replace("X=1", "X=3"), "https://a.b/c%20d/2.jpg") == ["1.jpg", "2.jpg"]
+
+
 def test_a_brush_of_label_studios_converter_is_read() -> None:
     """Its encoder writes a single value as 0, 00, 000 and its bits."""
     flat = np.zeros(4 * 4, np.uint8)
