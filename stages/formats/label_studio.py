@@ -155,9 +155,9 @@ def _named_apart(pictures: list[AnnotatedPicture]) -> list[AnnotatedPicture]:
     for whole in wholes.values():
         ending.setdefault(whole.rsplit("/", 1)[-1], set()).add(whole)
     for picture in pictures:
-        if whole := wholes.get(id(picture)):
-            last = whole.rsplit("/", 1)[-1]
-            picture.name = last if len(ending[last]) == 1 else whole
+        if own := wholes.get(id(picture)):
+            last = own.rsplit("/", 1)[-1]
+            picture.name = last if len(ending[last]) == 1 else own
     return pictures
 
 
