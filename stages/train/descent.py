@@ -63,7 +63,11 @@ class Descent:
         return self._computed(pieces, counts)
 
     def _seed(self, number: int) -> None:
-        torch.manual_seed(seed_of(self.setup.job.seed, "update", number, self.setup.world.rank))
+        seed = seed_of(self.setup.job.seed, "update", number, self.setup.world.rank)
+        if self.setup.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:  # every device's generator; torch notes for each who asked, which takes a millisecond
+            torch.manual_seed(seed)
 
     def _computed(
         self, pieces: Sequence[UpdateBatch], counts: torch.Tensor | None = None
