@@ -144,8 +144,7 @@ def leave() -> None:
 
 def step_back() -> None:
     """Where the working folder is on `sys.path` it is searched last. Ray calls this as a job's workers start."""
-    here = _working_folder()
-    _last(p for p in sys.path if os.path.realpath(p or here) == here)
+    _last([p for p in sys.path if not p or _same(p, os.curdir)])
 
 
 def environment() -> dict[str, str]:
@@ -199,6 +198,15 @@ def _places(module: Any) -> list[str]:
         return []
     file = vars(module).get("__file__")
     return [file] if file else [str(folder) for folder in vars(module).get("__path__") or ()]
+
+
+def _same(folder: str, other: str) -> bool:
+    """Are these one folder, by whatever links? Asked of the disk once for each: following links to compare names looks
+    at every folder above, which for all of `sys.path` was a seventh of a short command."""
+    try:
+        return os.path.samefile(folder, other)
+    except OSError:  # one of them is none
+        return False
 
 
 def _last(folders: Iterable[str]) -> None:
