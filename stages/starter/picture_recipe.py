@@ -11,6 +11,7 @@ from typing import Any
 
 from hyperloom.stages.starter.draft import AUGMENT, Draft
 from hyperloom.stages.starter.lines import block, comment, flow
+from hyperloom.stages.starter.networks import NetworkLook
 
 METRICS = {"category": ("accuracy", ">"), "segmentation": ("miou", ">"), "dense": ("mae", "<"), "boxes": ("map", ">")}
 """The figure that decides, and how the better of two compares."""
@@ -172,14 +173,20 @@ def _columns(draft: Draft) -> list[str]:
 
 
 def _teacher(draft: Draft) -> list[str]:
-    inputs = ["rgb@camera", *(o.column for o in draft.looks if o.guess.definition["type"] in MAPS)]
+    inputs = ["rgb@camera", *(one.column for looks in _read(draft).values() for one in looks)]
     mask = {"mask": {"type": "modality", "keep": 0.5}} if len(inputs) > 1 else {}
     fields = {"stage": "train", "data": "shards", "in": inputs, "targets": _targets(draft), **_losses(draft, True)}
     remarks = {"updates": ["more updates take longer and are better, up to a point"], **_why(draft)}
-    return [
-        "",
-        *block("teacher", {**fields, **mask, "updates": UPDATES["teacher"], **_training(draft, True)}, 2, remarks),
-    ]
+    how = _training(draft, True)
+    if _read(draft):
+        how["model"] = {**how["model"], "residual": True}
+        remarks["model"] = ["residual: it begins with what the networks say and improves on it"]
+    return ["", *block("teacher", {**fields, **mask, "updates": UPDATES["teacher"], **how}, 2, remarks)]
+
+
+def _read(draft: Draft) -> dict[str, list[NetworkLook]]:
+    """The networks whose answers the teacher reads, by what they tell."""
+    return {m: looks for m, looks in draft.sources.items() if looks[0].guess.definition["type"] in MAPS}
 
 
 def _training(draft: Draft, few: bool) -> dict[str, Any]:
@@ -229,7 +236,10 @@ def _soft(draft: Draft) -> list[str]:
 
 
 def _ensemble(draft: Draft) -> dict[str, Any]:
-    return {"ensemble": {"type": "masks", "members": 8}} if draft.looks else {}
+    """How the teacher is asked: over random subsets of its inputs, which all show the only network of a modality."""
+    sole = [m for m, looks in _read(draft).items() if len(looks) == 1]
+    shown = {"mask": {"type": "modality", "visible": sole}} if sole else {}
+    return {"ensemble": {"type": "masks", "members": 8, **shown}} if draft.looks else {}
 
 
 def _student(draft: Draft) -> list[str]:

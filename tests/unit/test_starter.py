@@ -182,6 +182,9 @@ def test_two_networks_and_labels(tmp_path: Path, init: Callable[..., tuple[int, 
     assert second.out == ("semantic_two@two",)
     assert made.modalities["semantic_two"].classes == ("class0", "class1", "class2", "class3")
     assert made.steps["teacher"].targets["semantic"] == {"semantic@truth": 1.0, "semantic@one": 0.3}
+    assert made.steps["teacher"].model.residual is True
+    asked = made.steps["soft"].experts[0].ensemble.mask
+    assert asked.visible == ("semantic", "semantic_two"), "no member goes without the only network of a modality"
     assert made.steps["release"].gate == {"semantic.miou": ("> best_expert",)}
 
 
@@ -503,7 +506,7 @@ def test_videos_with_odd_names_are_groups_as_the_source_names_them(
 def test_cocos_one_file_may_be_named(tmp_path: Path, init: Callable[..., tuple[int, str]]) -> None:
     data = tmp_path / "data"
     pictures(data, [f"{i}.jpg" for i in range(6)])
-    image = {"width": 48, "height": 32}
+    image = {"width": 64, "height": 48}
     box = {"category_id": 7, "bbox": [4, 4, 9, 9]}
     coco = {
         "images": [{"id": i, "file_name": f"{i}.jpg", **image} for i in range(6)],
