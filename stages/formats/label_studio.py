@@ -92,7 +92,8 @@ def _address(data: dict[str, Any], results: list[dict[str, Any]], task: dict[str
     ours = [r for r in results if r.get("type") in (*SHAPES, *OF_THE_WHOLE)]
     if any(r.get("item_index") for r in ours):
         return first, "its task marks several pictures (pages of one list), and a sample has one"
-    if len({file_name(value, task) for value in pictures.values()}) < 2:
+    names = {file_name(value, task) for value in pictures.values()}
+    if sum(not any(other.endswith(f"/{name}") for other in names) for name in names) < 2:  # a name beside its address
         return first, ""
     others = data.keys() - pictures.keys()
     marked = dict.fromkeys(str(r["to_name"]) for r in ours if r.get("to_name") and r["to_name"] not in others)

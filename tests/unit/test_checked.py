@@ -194,8 +194,8 @@ AT = {
             "nobody is called 'colour'",
         ),
         (
-            "{type: masks, members: 8}}\n      st",
-            "{type: models, models: [student]}}\n      st",
+            "ensemble: *asked}\n      st",
+            "ensemble: {type: models, models: [student]}}\n      st",
             "has other inputs or tasks",
         ),
         ("model: student\n    report", "model: teacher\n    report", "'teacher' makes no ONNX file"),

@@ -135,7 +135,8 @@ weather@truth: "{stem}.txt"}}
 def test_pooled_boxes_of_before_are_stale_and_nothing_else(task: str, ensemble: str, moved: set[str]) -> None:
     loaded = recipe.parse(RECIPE.replace("TASK", task).replace("ENSEMBLE", ensemble))
     steps = loaded.recipe.steps
-    assert {name for name, stage in steps.items() if stage.revised_for(loaded.recipe.modalities)} == moved
+    known = loaded.recipe.modalities
+    assert {name for name, stage in steps.items() if "pooled boxes" in stage.revised_for(known)} == moved
 
 
 @pytest.mark.parametrize("storage", ["float16", "float32"])
