@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from hyperloom.pipeline.counting import share
 from hyperloom.pipeline.fingerprint import SHORT
 from hyperloom.stages import champion as champions
 from hyperloom.stages.base import modality_of, source_of
@@ -12,7 +13,7 @@ from hyperloom.stages.evaluate.slices import judged_modality
 from hyperloom.stages.evaluate.verdict import kind_of
 from hyperloom.stages.lesson import rehearsal
 from hyperloom.stages.measure.cost import RUNTIMES
-from hyperloom.stages.measure.measure import better, directions
+from hyperloom.stages.measure.measure import better, directions, measure_of
 from hyperloom.stages.report.history import latencies
 from hyperloom.stages.report.page import Estimate, PageTable, Section, Tone, Words
 from hyperloom.stages.report.render import written
@@ -147,7 +148,8 @@ def _table(root: ReportedRoot, step: Any, report: Judged, title: str) -> PageTab
     who = sorted(report.figures, key=lambda n: (_rank(report.kinds.get(n, "model")), n))
     who += [family for family in report.seeds or {} if family not in who]
     rivals = [name for name in who if name not in report.rehearsals]
-    best = {figure: _best(report, rivals, figure, up) for figure, up in decisive.values()}
+    partial = {figure: text for figure, _ in decisive.values() if (text := _partial(root, report, figure))}
+    best = {f: None if f in partial else _best(report, rivals, f, up) for f, up in decisive.values()}
     rows: list[list[Any]] = []
     for name in who:
         figures = report.figures.get(name, {})
@@ -167,7 +169,20 @@ def _table(root: ReportedRoot, step: Any, report: Judged, title: str) -> PageTab
     note = f"{report.samples:,} samples of the split {report.split!r}"
     if level := drawn.get("level"):
         note += f"; small figures are {100 * level:g}% intervals, resampled over {drawn['over']}"
+    note = "; ".join([note, *partial.values()])
     return PageTable([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], title, note)
+
+
+def _partial(root: ReportedRoot, report: Judged, figure: str) -> str:
+    """What to say of a figure of answers where who is judged did not answer as much as the others, so that no figure
+    is the best as it stands; else empty."""
+    name, _, measure = figure.rpartition(".")
+    if measure not in measure_of(root.modalities[name]).of_answers:
+        return ""
+    shares = {who: f[f"{name}.coverage"] for who, f in report.figures.items() if f"{name}.coverage" in f}
+    most = max(shares.values(), default=0.0)
+    fewer = [f"{who} {share(part)}" for who, part in shares.items() if part < most]
+    return f"{figure} is of what each answers, {_listed(fewer)} of all" if fewer else ""
 
 
 def rehearsed(root: ReportedRoot) -> bool:

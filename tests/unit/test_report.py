@@ -168,6 +168,41 @@ def test_the_page_says_what_came_of_it(judged: Path) -> None:
     assert page.task == "", "no expert, no training, no release"
 
 
+def test_nobody_is_the_best_by_errors_of_other_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`shy` answers half of the pixels, where it is easy; its error is the least, and no other is asked for these."""
+    random = np.random.default_rng(0)
+    for t in range(6):
+        truth = random.uniform(1, 9, (12, 16, 1)).astype(np.float32)
+        off = np.where(np.arange(16) < 8, 0.1, 1.0).astype(np.float32)[:, None]
+        shy = np.where(np.arange(16)[:, None] < 8, truth + 0.2, np.float32(0))
+        for name, value in {"depth_truth": truth, "depth_shy": shy, "depth_bold": truth + off}.items():
+            path = tmp_path / "data" / "vw"[t % 2] / name / "npz" / f"{t}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, value)
+    path = tmp_path / "errors.yaml"
+    path.write_text(f"""\
+name: errors
+root: {tmp_path / "root"}
+modalities: {{depth: {{type: dense, size: [12, 16], unit: m, unknown: 0}}}}
+steps:
+  frames:
+    stage: ingest
+    source:
+      type: arrays
+      path: "{tmp_path / "data"}/*"
+      columns: {{depth@truth: depth_truth, depth@shy: depth_shy, depth@bold: depth_bold}}
+  shards: {{stage: shard, data: frames, split: {{by: group, pin: {{test: [v], train: [w]}}}}}}
+  report: {{stage: evaluate, data: shards, truth: {{depth: depth@truth}}}}
+""")
+    assert run(path, monkeypatch) == 0
+    (results,) = [s for s in gather.page(opened(path)).sections if s.name == "results"]
+    table = results.blocks[0]
+    assert isinstance(table, PageTable)
+    errors = {row[0]: row[2] for row in table.rows}
+    assert errors["shy"].value < errors["bold"].value and not errors["shy"].best and not errors["bold"].best
+    assert "; depth.mae is of what each answers, shy 50.0% of all" in table.note
+
+
 def test_of_one_subject_classes_are_one_table_in_their_order() -> None:
     rows = [
         {"who": "student", "modality": "semantic", "measure": m, "class10": 0.3, "class2": v}
