@@ -61,11 +61,10 @@ def mistake(written: Any, whole: bool = True) -> str:
 
 
 def test_it_is_a_schema_and_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
-    jsonschema.Draft202012Validator.check_schema(validator().schema)
+    schema = hyperloom.schema()  # as of now: another test may have loaded a plug-in of its own, or let it go
+    jsonschema.Draft202012Validator.check_schema(schema)
     assert cli.main(["schema"]) == 0
-    printed, schema = json.loads(capsys.readouterr().out), json.loads(json.dumps(validator().schema))
-    assert printed["properties"] == schema["properties"] and printed.keys() == schema.keys()
-    assert printed["$defs"].keys() >= schema["$defs"].keys(), "a test may have loaded a plug-in of its own since"
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(schema))
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "recipes").glob("**/*.yaml")), ids=lambda p: p.stem)
