@@ -15,8 +15,8 @@ import numpy as np
 
 MISSING = "{} is missing"
 """How a survey says of a sample that it lacks a column."""
-ROUNDING = 1e-6
-"""Of the numbers of a column, which are stored in 32 bits; what differs by less is the same."""
+ROUNDING = 1e-9
+"""Of sums of a column's numbers; what varies by less is the same number for all."""
 
 
 @dataclass(frozen=True)

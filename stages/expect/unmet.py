@@ -96,7 +96,9 @@ def _of_column(column: str, one: Expectation, seen: Mapping[str, Any]) -> Iterat
         share = counts.get(name, 0) / known if known else 0.0
         if not known or not within(share, bounds):
             what = f"it is {share:.3g}" if known else "nothing of it is known"
-            yield Unmet(column, f"share: {name}: {written(bounds)}", what, one.warn, _by_share(name, bounds))
+            few = bounds[0] is not None and share < bounds[0]
+            side = (bounds[0], None) if few else (None, bounds[1])  # who lies beyond the other border is not to blame
+            yield Unmet(column, f"share: {name}: {written(bounds)}", what, one.warn, _by_share(name, side))
     if (one.mean or one.range) and "mean" not in seen and not counts:
         line = f"mean: {written(one.mean)}" if one.mean else f"range: {written(one.range)}" if one.range else ""
         yield Unmet(column, line, "there are no numbers", one.warn)

@@ -94,7 +94,7 @@ def _address(data: dict[str, Any], results: list[dict[str, Any]], task: dict[str
         return first, "its task marks several pictures (pages of one list), and a sample has one"
     names = {file_name(value, task) for value in pictures.values()}
     if sum(not any(other.endswith(f"/{name}") for other in names) for name in names) < 2:  # a name beside its address
-        return first, ""
+        return max(pictures.values(), key=lambda value: len(file_name(value, task)), default=first), ""
     others = data.keys() - pictures.keys()
     marked = dict.fromkeys(str(r["to_name"]) for r in ours if r.get("to_name") and r["to_name"] not in others)
     if len(marked) > 1:
@@ -142,9 +142,9 @@ def file_name(address: str, task: dict[str, Any]) -> str:
     if parts.scheme in ("http", "https", "s3", "gs", "azure-blob") or name.startswith("/data/upload"):
         name = name.rsplit("/", 1)[-1]
         head, dash, rest = name.partition("-")  # an upload has eight digits before its name
-        if dash and len(head) == 8 and all(c in "0123456789abcdef" for c in head) and "/upload/" in address:
+        if dash and len(head) == 8 and all(c in "0123456789abcdef" for c in head) and "/data/upload/" in parts.path:
             return rest
-        if parts.scheme and "/upload/" not in address:
+        if parts.scheme and "/data/upload/" not in parts.path:
             return f"{parts.scheme}://{parts.netloc}{unquote(parts.path)}"
     return name.lstrip("/")
 

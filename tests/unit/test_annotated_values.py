@@ -111,6 +111,19 @@ def test_what_is_said_of_one_region_is_not_said_of_the_picture() -> None:
     assert not read([{**car, "to_name": "img"}], image="https://host/a.png", file="a.png").faults, "one picture, twice"
 
 
+def test_a_name_beside_its_address_and_folders_called_upload_are_no_other_pictures() -> None:
+    def names(*data: dict[str, str]) -> list[str]:
+        tasks = [{"data": one, "annotations": [{"result": []}]} for one in data]
+        return [p.name for p in label_studio.parse(json.dumps(tasks).encode(), "a.json").pictures]
+
+    served = "/data/local-files/?d="
+    days = [{"filename": "1.jpg", "image": f"{served}{day}/1.jpg"} for day in ("night", "day")]
+    assert names(*days) == ["night/1.jpg", "day/1.jpg"]
+    hosts = [{"image": f"https://host/c/upload/v1/{day}/1.jpg"} for day in ("night", "day")]
+    assert names(*hosts) == ["host/c/upload/v1/night/1.jpg", "host/c/upload/v1/day/1.jpg"]
+    assert names({"image": "https://host/data/upload/3/0123abcd-a.jpg"}) == ["a.jpg"]
+
+
 def test_a_picture_beside_a_text_is_marked_alone() -> None:
     sides = {"original_width": 40, "original_height": 30}
     value = {"x": 10, "y": 10, "width": 20, "height": 20, "rectanglelabels": ["car"]}

@@ -287,6 +287,13 @@ def test_audits_beside_texts_are_made_anew_and_others_are_not() -> None:
         assert ("features" in named.revised_for(table)) == anew, features
 
 
+def test_a_column_with_a_large_offset_counts() -> None:
+    random = np.random.default_rng(0)
+    rows = np.stack([random.normal(size=500), random.normal(5_800_000, 3, 500)], 1).astype(np.float32)
+    level = Compared.of(rows, [1, 1], ["a", "north"], [""] * 500).apart
+    assert level.var(0).tolist() == pytest.approx([1, 1], rel=1e-2)
+
+
 @pytest.mark.parametrize("number", [0.1, 37.7, 1e-9, 0.0])
 def test_a_column_that_is_the_same_for_all_sets_nobody_apart(number: float) -> None:
     rows = np.random.default_rng(0).normal(size=(1000, 9)).astype(np.float32)

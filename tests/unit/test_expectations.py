@@ -266,6 +266,7 @@ def test_samples_with_another_share_of_a_class_are_those_that_have_it(tmp_path: 
         ("boxes@truth", "car", [0.9, 1], "share: car: [0.9, 1]: it is 0.5 (a/001, a/003, a/002)"),
         ("things@truth", "man", [None, 0.1], "share: man: [null, 0.1]: it is 0.5 (a/001, a/003, a/002)"),
         ("marks@truth", "fast", [None, 0.1], "share: fast: [null, 0.1]: it is 0.25 (a/001)"),
+        ("marks@truth", "fast", [0.1, 0.2], "share: fast: [0.1, 0.2]: it is 0.25 (a/001)"),
     ):
         expect = {column: {"share": {name: bounds}}}
         stage = Shard.model_validate({"stage": "shard", "data": "frames", "expect": expect})
