@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
+from hyperloom.pipeline.counting import rounded
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.consensus.mean import no_spread, nothing, of_length_one
@@ -93,8 +94,8 @@ class DawidSkene(Learning):
             c: float((prior * np.diagonal(table)).sum().round(DIGITS))
             for c, table in zip(self.sources, tables, strict=True)
         }
-        rounded = {"prior": prior.round(DIGITS).tolist(), "tables": tables.round(DIGITS).tolist()}
-        estimates = {**rounded, "reliability": right}
+        shares = {"prior": prior.round(DIGITS).tolist(), "tables": tables.round(DIGITS).tolist()}
+        estimates = {**shares, "reliability": right}
         return self.model_copy(update={"estimates": estimates})
 
     def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
@@ -184,8 +185,8 @@ class InverseVariance(Learning):
         variances = np.linalg.lstsq(np.array(rows), np.array(seen), rcond=None)[0]
         most = float(variances.max())
         variances = np.maximum(variances, most * 1e-3 if most > 0 else 1e-12)
-        variances = np.array([_rounded(v, 12) for v in variances.tolist()])
-        reliability = {c: _rounded(1 / math.sqrt(v), DIGITS) for c, v in zip(self.sources, variances, strict=True)}
+        variances = np.array([rounded(v, 12) for v in variances.tolist()])
+        reliability = {c: rounded(1 / math.sqrt(v), DIGITS) for c, v in zip(self.sources, variances, strict=True)}
         return self.model_copy(update={"estimates": {"variances": variances.tolist(), "reliability": reliability}})
 
     def making(self, modalities: dict[str, Any], storage: Storage) -> Callable[[Batch], MethodOutput]:
@@ -207,12 +208,6 @@ class InverseVariance(Learning):
             return {self.out[0]: mean, self.spread: sigma}, None
 
         return make
-
-
-def _rounded(value: float, digits: int) -> float:
-    """To so many digits behind the point; of what has fewer than four of its own there, to as many of its own."""
-    short = round(value, digits)
-    return short if abs(value) >= 10.0 ** (3 - digits) else float(f"{value:.{DIGITS}g}")
 
 
 def _decoded(codes: np.ndarray, sources: int, classes: int) -> np.ndarray:
