@@ -155,7 +155,9 @@ class Judgement:
         data, rate, keys = self.data, self.judge.rate, self.data.keys
         stated = [labels.finding(doubt, keys, rate, ACT) for doubt in self.doubts]
         beside = self.judge.questions.beside
-        stated += [spread.disagreement(name, differ, beside[name], keys) for name, differ in self.differ.items()]
+        for name, differ in self.differ.items():
+            least = 0.0 if counts_units(self.judge.modalities[name]) else spread.DIFFER
+            stated.append(spread.disagreement(name, differ, beside[name], keys, least))
         stated += copies.findings(self.first, data.splits, keys)
         stated.append(spread.outliers(self.alone, keys, rate))
         stated += spread.faults(data.faults, keys)

@@ -17,6 +17,8 @@ ALONE = 1.8
 """Times the median distance, at least."""
 APART = 0.15
 """Difference of shares of a class, or of hits in a slice, below which nothing is said."""
+DIFFER = 0.02
+"""Share of a value in which sources differ, below which nothing is said."""
 FEWEST = 20
 CHANCE = 0.01
 MOST_SLICES = 500
@@ -44,9 +46,11 @@ def outliers(alone: np.ndarray, keys: Sequence[str], rate: float) -> AuditFindin
     return AuditFinding("outlier", "samples", count, len(keys), text, act, worst)
 
 
-def disagreement(name: str, differ: np.ndarray, columns: Sequence[str], keys: Sequence[str]) -> AuditFinding | None:
-    """Samples on which sources of a modality differ far more than usually."""
-    odd = far(differ, 0.02)
+def disagreement(
+    name: str, differ: np.ndarray, columns: Sequence[str], keys: Sequence[str], least: float
+) -> AuditFinding | None:
+    """Samples on which sources of a modality differ far more than usually, and by more than `least`."""
+    odd = far(differ, least)
     count = int(odd.sum())
     if not count:
         return None

@@ -74,9 +74,7 @@ class Audit(Stage):
         pictures = [kind is not None and kind.rgb for kind in named or modalities.values()]
         concerned = any(map(embedding, modalities.values())) or not any(pictures)
         concerned = len(named) > 1 or (not all(pictures) if named else concerned)
-        # differences of numbers below 1 were taken for shares
-        changed = {"features": concerned, "differences": any(map(counts_units, modalities.values()))}
-        return {**_surveys_revised(modalities), **{name: 2 for name, one in changed.items() if one}}
+        return {**_surveys_revised(modalities), **({"features": 2} if concerned else {})}
 
     def uses(self) -> set[str]:
         return {modality_of(c) for c in (*self.labels, *self.features, *self.student.values(), *self.out)}
@@ -177,9 +175,11 @@ class Audit(Stage):
 
 def _surveys_revised(modalities: Mapping[str, Any]) -> dict[str, int]:
     """Of texts and tags of several experts only what stands in all was compared: one that begins as another was
-    equal. Boxes of the class 300 counted as those of 44."""
+    equal. Boxes of the class 300 counted as those of 44. Differences of numbers below 1 were taken for shares, and
+    those of rounding counted."""
     kinds = modalities.values()
     tags = any(kind.ended and kind.categorical for kind in kinds)
     many = any(boxed(kind) and len(kind.counted) > BYTE for kind in kinds)
     changed = {"texts": any(kind.textual for kind in kinds), "tags": tags, "many classes": many}
-    return {name: 2 for name, concerned in changed.items() if concerned}
+    numbers = {"differences": 3} if any(map(counts_units, kinds)) else {}
+    return {name: 2 for name, concerned in changed.items() if concerned} | numbers

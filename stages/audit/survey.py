@@ -18,7 +18,7 @@ from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.audit import cells
 from hyperloom.stages.audit.compared import MISSING
-from hyperloom.stages.audit.features import boxed, features, ids_dtype, marks
+from hyperloom.stages.audit.features import boxed, counts_units, features, ids_dtype, marks
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard import content, likeness
@@ -100,9 +100,10 @@ class Surveyor:
         for name, columns in self.questions.beside.items():
             from hyperloom.stages.measure.apart import disagreement
 
-            apart = disagreement({c: values[c] for c in columns}, self.modalities[name])
+            apart = disagreement(answers := {c: values[c] for c in columns}, self.modalities[name])
             if apart is not None:
-                output[f"differ:{name}"] = apart.astype(np.float32)[:, None]
+                least = rounding(answers, self.modalities[name])
+                output[f"differ:{name}"] = np.where(apart <= least, 0, apart).astype(np.float32)[:, None]
         return output
 
     def _label(self, column: str, values: Mapping[str, Any], rows: int) -> dict[str, np.ndarray]:
@@ -157,6 +158,22 @@ class Surveyor:
                 cut.append(cells.cut_outs(image, used).astype(np.float16).tobytes())
             output |= {f"ids:{column}": pa.array(ids, pa.binary()), f"cut:{column}": pa.array(cut, pa.binary())}
         return output
+
+
+def rounding(columns: Mapping[str, tuple[np.ndarray, np.ndarray]], modality: Modality) -> np.ndarray:
+    """(N,) mean differences that may be those of stored numbers alone, in the modality's unit; 0 of all but numbers."""
+    values = [v.reshape(len(v), -1) for v, _ in columns.values()]
+    if not counts_units(modality) or modality.unit_vectors or not values[0].shape[1]:
+        return np.zeros(len(values[0]))
+    if modality.stored.kind != "f":
+        return np.full(len(values[0]), abs(modality.scale))
+    exact = np.finfo(np.float32).eps
+    sizes = [
+        np.abs(v - modality.offset) * np.finfo(modality.stored).eps + np.abs(v) * exact
+        for v in (np.where(np.isfinite(v), v, np.nan).astype(np.float64) for v in values)
+    ]
+    known = [np.isfinite(size).sum(1) for size in sizes]
+    return np.maximum.reduce([np.nansum(size, 1) / np.maximum(n, 1) for size, n in zip(sizes, known, strict=True)])
 
 
 def faults(

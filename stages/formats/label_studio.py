@@ -150,7 +150,8 @@ def file_name(address: str, task: dict[str, Any]) -> str:
 
 
 def _named_apart(pictures: list[AnnotatedPicture]) -> list[AnnotatedPicture]:
-    """Pictures of stores and servers by the last part of their address, or by all of it where others end so too."""
+    """Pictures of stores and servers by the last part of their address, or by all of it where others end so too; they
+    belong to their folder there, whatever other tasks the file has."""
     wholes = {id(p): p.name.partition("://")[2] for p in pictures if "://" in p.name}
     ending: dict[str, set[str]] = {}
     for whole in wholes.values():
@@ -159,6 +160,7 @@ def _named_apart(pictures: list[AnnotatedPicture]) -> list[AnnotatedPicture]:
         if own := wholes.get(id(picture)):
             last = own.rsplit("/", 1)[-1]
             picture.name = last if len(ending[last]) == 1 else own
+            picture.group = "/".join(own.split("/")[1:-1]) or "all"
     return pictures
 
 

@@ -82,7 +82,7 @@ class Annotated(Source):
             raise RecipeError("annotations have one picture a sample. Next: name one column of an image modality")
 
     def pieces(self, digests: Digests) -> list[Piece]:
-        listed = self._files(digests).listed()
+        named = self._files(digests).listed()
         pictures = {f.name: f for f in digests.files(self.images) if f.name.lower().endswith(IMAGES)}
         if not pictures:
             raise SourceError(
@@ -91,8 +91,7 @@ class Annotated(Source):
         places = Places(pictures)
         groups: dict[str, list[FileDigest]] = {}
         keys: dict[str, str] = {}
-        for one in listed:
-            file = places.file(one.name)
+        for one, file in of_one_file([(one, places.file(one.name)) for one in named], self.path):
             key = stem(file.name if file else one.name)
             if keys.setdefault(key, one.name) != one.name:
                 both = f"{keys[key]} and {one.name} of {self.path} would share one key"
@@ -158,6 +157,30 @@ class Annotated(Source):
         sides = {"picture": file.path if file else "", "name": one.name, **one.sides}
         content = fingerprint([file.sha256 if file else "absent", one.digest])
         return FileDigest(json.dumps(sides), stem(file.name if file else one.name), 0, content)
+
+
+def of_one_file(
+    listed: list[tuple[ListedPicture, FileDigest | None]], path: str
+) -> list[tuple[ListedPicture, FileDigest | None]]:
+    """Each file once. Two names that are one file, as of a store that was moved, count once where they are marked the
+    same; else they may be two pictures, of which one is not here, and the file has a fault."""
+    first: dict[str, ListedPicture] = {}
+    output, same = [], 0
+    for one, file in listed:
+        other = first.setdefault(file.path, one) if file else one
+        if other is one:
+            output.append((one, file))
+        elif one.marks and one.marks == other.marks:
+            same += 1
+        elif file:
+            both = f"{other.name} and {one.name} of {path} are both {file.name}, and are marked differently"
+            other.sides["fault"] = f"{both}. Next: keep both with their folders below `images`, or take one out"
+            other.digest = fingerprint([other.digest, one.digest])
+    if same:
+        sides = output[0][0].sides
+        known = json.loads(sides.get("remarks", "[]"))
+        sides["remarks"] = json.dumps([*known, f"{same} pictures stand under two names, and count once"])
+    return output
 
 
 class Places:

@@ -34,6 +34,8 @@ WHOLE: dict[str, tuple[Callable[[bytes, str], AnnotationSet], tuple[str, ...]]] 
     "label-studio-predictions": (lambda data, path: label_studio.parse(data, path, "predictions"), (".json",)),
 }
 """Formats of whole data sets: their reader, and how names of their files end."""
+ADDRESSED = ("label-studio", "label-studio-predictions")
+"""Formats that name pictures by addresses, of which one file may have several."""
 EACH = {"yolo": (".txt",), "voc": (".xml",), "labelme": (".json",), "cityscapes": ("_polygons.json",)}
 """Formats of a file a picture: how names of these end."""
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
@@ -50,7 +52,7 @@ class ListedPicture:
     digest: str
     sides: dict[str, str] = field(default_factory=dict)
     marks: str = ""
-    """The digest without ids, of one of several files."""
+    """The digest without ids, of one of several files, or where names are addresses."""
     at: str = ""
     """When somebody annotated it last; nothing where the file does not say."""
     annotated: bool = True
@@ -87,7 +89,7 @@ class AnnotationFiles:
             return [ListedPicture(file.name, "", file.sha256, {"fault": str(error)})]
         listed = [ListedPicture(p.name, p.group, digest(p), dict(sides)) for p in parsed.pictures]
         for one, picture in zip(listed, parsed.pictures, strict=True):
-            if several:
+            if several or self.form in ADDRESSED:
                 one.marks, one.at, one.annotated = digest(picture, ids=False), picture.at, picture.annotated
             if picture.map:
                 folder = self.maps or file.path.removesuffix(".json")

@@ -21,7 +21,7 @@ from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint, payload
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.ingest.rawarray import Frame
+from hyperloom.stages.ingest.frame import Frame
 from hyperloom.stages.ingest.sidefile import SideFiles, fetch
 from hyperloom.stages.ingest.source import IMAGES, Item, Piece, Read, Source, Values, one_by_one, path_safe, stem
 from hyperloom.stages.modality import imagefile

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from hyperloom.stages.ingest.film import DecoderName, Film, FilmOptions, listed
+from hyperloom.stages.ingest.frame import Framed
 from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import VIDEOS
 from hyperloom.stages.modality.audio import BEYOND
@@ -32,19 +33,25 @@ class Excerpt(NamedTuple):
 class ExcerptReader:
     """Reads files and parts of them, with one open video for each column."""
 
-    def __init__(self, decoder: DecoderName):
-        self.decoder = decoder
+    def __init__(self, decoder: DecoderName, framed: Framed):
+        self.decoder, self.framed = decoder, framed
         self._films: dict[FilmOptions, Film] = {}
 
-    def read(self, path: str, part: Excerpt | None, modality: Any) -> Any:
-        """A value of `modality`. Raises ValueError for what is not in the file, OSError where it cannot be reached."""
+    def read(self, path: str, part: Excerpt | None, modality: Any, column: str) -> Any:
+        """A value of `column`, which is of `modality`. Raises ValueError for what is not in the file, OSError where it
+        cannot be reached."""
         if is_video(path) and (hasattr(modality, "frames") or hasattr(modality, "orientation")):
             return self._frames(path, part, modality)
         if part is None:
-            return understood(modality.read, fetch(path), path)
+            return self.read_bytes(column, fetch(path), path, modality)
         if not hasattr(modality, "read_part"):
             raise ValueError(f"{os.path.basename(path)} is neither sound nor video: it has no part from {part}")
         return understood(modality.read_part, fetch(path), path, part.begin, part.end)
+
+    def read_bytes(self, column: str, data: bytes, name: str, modality: Any) -> Any:
+        """The same of all bytes of a file of that name."""
+        self.framed.look(column, data, name, modality)
+        return understood(modality.read, data, name)
 
     def _frames(self, path: str, part: Excerpt | None, modality: Any) -> Any:
         look = FilmOptions(

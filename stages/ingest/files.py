@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.ingest.rawarray import Frame
+from hyperloom.stages.ingest.frame import frame_of
 from hyperloom.stages.ingest.sidefile import fetch, understood
 from hyperloom.stages.ingest.source import (
     IMAGES,
@@ -28,7 +28,6 @@ from hyperloom.stages.ingest.source import (
     path_safe,
     stem,
 )
-from hyperloom.stages.modality import imagefile
 from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class Files(FileSource):
         def values(item: Item) -> Values:
             data = fetch(item.path)
             value = understood(modality.read, data, item.path)
-            frame = _frame(data, item, modality) if self.columns else None
+            frame = frame_of(data, item.path, modality) if self.columns else None
             return {self.column: value, **self.read_sides(item, modalities, frame)}
 
         return one_by_one(values)
@@ -155,14 +154,3 @@ class Files(FileSource):
             if other != file.name:
                 both = f"{other} and {file.name} of {self.path} would share one key"
                 raise SourceError(f"{both}. Next: rename one, or narrow the path")
-
-
-def _frame(data: bytes, item: Item, modality: Any) -> Frame | None:
-    """The sides of a picture; None for what is none."""
-    if not modality.rgb or item.path.lower().endswith((".npy", ".npz")):
-        return None
-    head = imagefile.header(data, item.path)
-    if head.orientation == 1 or modality.orientation == "ignore":
-        return Frame(head.sides, head.sides)
-    remark("EXIF turns or mirrors the picture; its labels are taken as drawn on the turned one (orientation: ignore)")
-    return Frame(head.shown, head.sides)

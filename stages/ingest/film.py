@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from hyperloom.pipeline.errors import PluginError
-from hyperloom.stages.ingest.rawarray import Sides
+from hyperloom.stages.ingest.frame import Sides
 from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.modality.imagefile import MEGAPIXELS, Orientation
 

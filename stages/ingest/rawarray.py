@@ -8,56 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hyperloom.pipeline.counting import counted
 from hyperloom.stages.base import UNKNOWN
-from hyperloom.stages.remarks import remark
 
 if TYPE_CHECKING:
     import numpy as np
-
-Sides = tuple[int, int]
-ASPECT = 0.02
-"""How much the aspects of a picture and of its label may differ, beside the rounding of their sides."""
-
-
-class Frame(NamedTuple):
-    """The picture that a label belongs to: (height, width) as it is used, and as its file stores it."""
-
-    sides: Sides
-    stored: Sides
-
-
-def matches(raw: np.ndarray, frame: Frame | None, path: str, column: str) -> None:
-    """Raise ValueError for an array whose sides are exchanged against its picture's; remark on another aspect."""
-    if frame is None or raw.ndim < 2 or min(raw.shape[:2]) < 2:
-        return
-    aligned((raw.shape[0], raw.shape[1]), frame, path, column)
-
-
-def aligned(sides: Sides, frame: Frame, path: str, column: str) -> None:
-    """The same of the sides of the picture that a file was made for."""
-    (height, width), same = sides, same_aspect
-    if same(sides, frame.sides):
-        return
-    name, shown = os.path.basename(path), f"{frame.sides[0]} x {frame.sides[1]}"
-    if frame.stored != frame.sides and same(sides, frame.stored):
-        raise ValueError(
-            f"{name} is {height} x {width} like the stored picture, which its orientation (EXIF, or a video's display "
-            f"matrix) turns to {shown}. Next: orientation: ignore on the picture's modality takes both as stored; or "
-            "turn the label"
-        )
-    if sides == frame.sides[::-1]:
-        raise ValueError(f"{name} is {height} x {width} and its picture {shown}. Next: exchange its height and width")
-    remark(f"{column} has another aspect than its picture and is stretched to it")
-
-
-def same_aspect(one: Sides, other: Sides) -> bool:
-    if one == other:
-        return True
-    rounding = 1 / min(one) + 1 / min(other)
-    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) < ASPECT + (rounding if rounding < 0.1 else 0)
 
 
 def channelled(raw: np.ndarray, count: int, chosen: Sequence[int], path: str) -> np.ndarray:

@@ -21,7 +21,8 @@ from pydantic import BeforeValidator, Field
 from hyperloom.pipeline.config import Config, placement
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.root import filelist
-from hyperloom.stages.ingest.rawarray import Frame, aligned, channelled, class_ids, matches
+from hyperloom.stages.ingest.frame import Frame, aligned, matches
+from hyperloom.stages.ingest.rawarray import channelled, class_ids
 from hyperloom.stages.ingest.rows import Dialect, rows
 from hyperloom.stages.modality import box_files
 from hyperloom.stages.modality.choice import real

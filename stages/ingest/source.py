@@ -23,7 +23,7 @@ from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.ingest.rawarray import Frame
+from hyperloom.stages.ingest.frame import Frame
 from hyperloom.stages.ingest.sidefile import SideFiles
 
 if TYPE_CHECKING:

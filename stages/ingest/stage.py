@@ -68,13 +68,13 @@ class Ingest(Stage):
     def _moved(self, column: str, modality: Any) -> dict[str, int]:
         """Class maps that a file has in another size were resized to up to half a pixel beside their picture; of
         numbers with a large offset the last digits were lost before it was added; boxes of a picture as it is stored
-        (LabelImg's VOC) were taken for those of the turned one."""
+        (LabelImg's VOC, LabelMe's JSON) were taken for those of the turned one."""
         sides = getattr(self.source, "columns", ())
         side = sides.get(column) if isinstance(sides, Mapping) else None
         moved = {"nearest": 2} if self.source.fits and modality.markup == "map" else {}
         moved |= self.source.revised_for(column, modality)
         path = str(getattr(side, "path", ""))
-        moved |= {"stored boxes": 2} if modality.markup == "boxes" and path.lower().endswith(".xml") else {}
+        moved |= {"stored boxes": 2} if modality.markup == "boxes" and path.lower().endswith((".xml", ".json")) else {}
         if side is None or not getattr(side, "shifted", False):
             return moved
         return moved | {"offset": 3 if side.path.endswith((".json", ".txt")) else 2}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -26,6 +26,7 @@ from hyperloom.stages.ingest.cell import Cell, named
 from hyperloom.stages.ingest.declared import Declared
 from hyperloom.stages.ingest.excerpt import ExcerptReader, is_video
 from hyperloom.stages.ingest.film import installed
+from hyperloom.stages.ingest.frame import Framed, drawn
 from hyperloom.stages.ingest.numerals import PLAIN, Numerals, hint
 from hyperloom.stages.ingest.parts import Namesakes, field_of, identity
 from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, stored
@@ -94,9 +95,10 @@ class Table(Source):
         return super().revised() + (self.decimal == "," and read)
 
     def revised_for(self, column: str, modality: Any) -> dict[str, int]:
-        """Classes such as `1,5` were read as numbers."""
+        """Classes such as `1,5` were read as numbers; labels were not compared with how their picture is turned."""
         rewritten = any(PLAIN._replace(decimal=self.decimal).one(name) != name for name in modality.counted)
-        return {"classes": 2} if self.columns[column].field and rewritten else {}
+        classes = {"classes": 2} if self.columns[column].field and rewritten else {}
+        return classes | ({"turned": 2} if len(self.columns) > 1 and drawn(modality) else {})
 
     @property
     def numerals(self) -> Numerals:
@@ -154,7 +156,9 @@ class Table(Source):
 
     def build(self, modalities: dict[str, Any]) -> Read:
         assert self.decoder != "auto"
-        files, compared = ExcerptReader(self.decoder), set[tuple[str, str]]()
+        kinds = {c: modalities[modality_of(c)] for c in self.columns}
+        framed, compared = Framed(kinds), set[tuple[str, str]]()
+        files = ExcerptReader(self.decoder, framed)
 
         def read(items: list[Item]) -> Iterator[tuple[Item, Values | Exception]]:
             for item, row in self._rows_of(items):
@@ -164,8 +168,8 @@ class Table(Source):
                 try:
                     if isinstance(row, ValueError):
                         raise row
-                    values = {c: self._value(c, row, item, modalities[modality_of(c)], files) for c in self.columns}
-                    yield item, values
+                    values = {c: self._value(c, row, item, kinds[c], files) for c in framed.order(kinds)}
+                    yield item, {c: values[c] for c in kinds}
                 except ValueError as error:
                     yield item, error
 
@@ -266,7 +270,7 @@ class Table(Source):
         try:
             if cell.file:
                 path = self._file(cell, row, item.path)
-                return files.read(path, cell.part(row, self.numerals), modality) if path else None
+                return files.read(path, cell.part(row, self.numerals), modality, column) if path else None
             value = row.get(cell.field)
             if cell.field not in row and (other := _same_but_case(cell.field, row)):
                 raise ValueError(f"the row has no {cell.field!r}, but {other!r}")
@@ -276,7 +280,7 @@ class Table(Source):
                 return modality.fit(value) if cell.empty else _nothing_said(cell.field, item.path)
             if (modality.counted or modality.textual) and value != "":
                 value = named(Declared(item.path, item.sides[""]).feature(cell), value)
-            return self._cell(value, item.key, modality)
+            return self._cell(value, item.key, modality, lambda *data: files.read_bytes(column, *data, modality))
         except FileNotFoundError as error:
             raise ValueError(f"{column}: {error.filename or error} is not there") from error
         except ValueError as error:
@@ -295,8 +299,9 @@ class Table(Source):
         number = as_number(value)
         return any(m.strip() == str(value).strip() or (number is not None and as_number(m) == number) for m in words)
 
-    def _cell(self, value: Any, name: str, modality: Any) -> Any:
-        """What a cell holds as a value; None for an empty one. Lists and objects may be written as JSON."""
+    def _cell(self, value: Any, name: str, modality: Any, read: Callable[[bytes, str], Any]) -> Any:
+        """What a cell holds as a value; None for an empty one. Lists and objects may be written as JSON; `read` reads a
+        file's bytes."""
         if isinstance(value, dict) and set(value) <= {"bytes", "path", "sampling_rate"}:  # how data sets keep files
             if value.get("bytes") is None and value.get("path"):
                 raise ValueError(f"the table has {value['path']!r} by name alone. Next: {{file: ..}} with this field")
@@ -304,7 +309,7 @@ class Table(Source):
         if value is None or value == "" or (isinstance(value, float) and value != value):
             return None
         if isinstance(value, bytes):
-            return understood(modality.read, value, name)
+            return read(value, name)
         if isinstance(value, str) and value[0] in "[{" and not modality.textual:
             value = json.loads(value)
         if isinstance(value, str) and modality.plain_numbers:

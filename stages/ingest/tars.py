@@ -21,6 +21,7 @@ from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.ingest.frame import Framed, drawn
 from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, group_pattern, one_by_one, path_safe, stem
 from hyperloom.stages.remarks import remark
@@ -79,11 +80,13 @@ class WebDataset(Source):
 
     def build(self, modalities: dict[str, Any]) -> Read:
         kinds = {c: modalities[modality_of(c)] for c in self.columns}
+        framed = Framed(kinds)
 
         def values(item: Item) -> Values:
             if "" in item.sides:
                 raise ValueError(item.sides[""])
-            return {c: self._value(c, item, kind) for c, kind in kinds.items()}
+            read = {c: self._value(c, item, kinds[c], framed) for c in framed.order(kinds)}
+            return {c: read[c] for c in kinds}
 
         return one_by_one(values)
 
@@ -93,7 +96,11 @@ class WebDataset(Source):
     def order(self) -> str:
         return "files in the order of the tars"
 
-    def _value(self, column: str, item: Item, modality: Any) -> Any:
+    def revised_for(self, column: str, modality: Any) -> dict[str, int]:
+        """Labels were not compared with how their picture is turned."""
+        return {"turned": 2} if len(self.columns) > 1 and drawn(modality) else {}
+
+    def _value(self, column: str, item: Item, modality: Any, framed: Framed) -> Any:
         for ending in self.columns[column].split(";"):
             if (place := item.sides.get(ending)) is None:
                 continue
@@ -104,7 +111,8 @@ class WebDataset(Source):
             try:
                 if ending in PLAIN and not modality.textual:
                     return modality.fit(modality.cell(data.decode().strip()))
-                return modality.read(data, f"{item.key}.{ending}")
+                framed.look(column, data, name := f"{item.key}.{ending}", modality)
+                return modality.read(data, name)
             except (ValueError, UnicodeDecodeError) as error:
                 raise ValueError(f"{column}: {error}") from error
         return None

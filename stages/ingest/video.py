@@ -19,7 +19,7 @@ from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.ingest.files import Files
 from hyperloom.stages.ingest.film import Film, FilmOptions, Listing, installed, listed
-from hyperloom.stages.ingest.rawarray import Frame
+from hyperloom.stages.ingest.frame import Frame
 from hyperloom.stages.ingest.source import IMAGES, VIDEOS, FileSource, Item, Piece, Read, Values, path_safe, stem
 from hyperloom.stages.modality.imagefile import MEGAPIXELS
 from hyperloom.stages.remarks import remark

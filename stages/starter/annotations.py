@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hyperloom.stages.ingest.rawarray import same_aspect
+from hyperloom.stages.ingest.frame import same_aspect
 from hyperloom.stages.modality import box_files, imagefile
 from hyperloom.stages.modality.choice import whole
 from hyperloom.stages.starter.coco_names import CocoNames

@@ -392,6 +392,34 @@ def test_of_two_exports_of_label_studio_the_later_answers_count(tmp_path: Path) 
     assert any("with other marks, and the later ones count" in text for text in remarks(made))
 
 
+@pytest.mark.parametrize("marked", ["alike", "differently", "by one"])
+def test_one_picture_under_two_addresses_counts_once_or_is_refused(tmp_path: Path, marked: str) -> None:
+    """A bucket that was moved ended the whole ingest, as two pictures would share one key."""
+
+    def task(number: int, address: str, answer: str) -> dict[str, Any]:
+        said = {"type": "choices", "value": {"choices": [answer]}, "from_name": "x", "to_name": "image"}
+        return {"id": number, "data": {"image": address}, "annotations": [{"result": [said]}] if answer else []}
+
+    other = {"alike": "rain", "differently": "sun", "by one": ""}[marked]
+    tasks = [
+        task(1, "s3://old/street/b.png", "rain"),
+        task(2, "s3://old/street/c.png", "sun"),
+        task(3, "https://new.example/street/b.png?Signature=x", other),
+    ]
+    (tmp_path / "t.json").write_text(json.dumps(tasks))
+    made, storage = ingest(
+        tmp_path / "root", format="label-studio", path=str(tmp_path / "t.json"), images=str(pictures(tmp_path / "i")),
+        columns=["rgb@camera", "weather@truth"],
+    )  # fmt: skip
+    rows, wrong = table(made, storage), left_out(made, storage)
+    assert dict(zip(rows["key"], rows["weather@truth"], strict=True)) == {"c": "sun"} | ({} if wrong else {"b": "rain"})
+    assert set(rows["group"]) == {"street"}, "whatever other tasks there are"
+    if marked == "alike":
+        assert not wrong and any("1 pictures stand under two names, and count once" in text for text in remarks(made))
+    else:
+        assert "old/street/b.png and new.example/street/b.png" in wrong["b"] and "marked differently" in wrong["b"]
+
+
 @pytest.mark.parametrize("layout", ["coco", "coco-panoptic"])
 def test_classes_of_whole_pictures_come_back_from_coco(tmp_path: Path, layout: Any) -> None:
     """They were written and never read: a category was missing, and a multilabel said no to all."""

@@ -278,7 +278,7 @@ def test_audits_beside_texts_are_made_anew_and_others_are_not() -> None:
     assert stage.revised_for(kind) == {}
     assert stage.revised_for(kind | inline.modalities(caption={"type": "text", "length": 8})) == {"texts": 2}
     assert stage.revised_for(kind | inline.modalities(pos={"type": "tags", "tags": 2, "length": 8})) == {"tags": 2}
-    both = {"features": 2, "differences": 2}
+    both = {"features": 2, "differences": 3}
     assert stage.revised_for(kind | inline.modalities(clip={"type": "embedding", "length": 8})) == both
     assert stage.revised_for(inline.modalities(age={"type": "scalar"})) == both
     table = kind | inline.modalities(age={"type": "scalar"})
@@ -356,6 +356,28 @@ def test_where_sources_differ_most_comes_first_whatever_the_unit(tmp_path: Any, 
     made = inline.finish(inline.step(stage, storage, known, "audit", frames=_as_experts(frames)))
     table = read_table(storage, Audited.from_manifest(made).table).to_pydict()
     assert np.allclose(table["agreement"], 1 - apart, atol=1e-2)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e3])
+@pytest.mark.parametrize("apart", [0.0, 0.3])
+def test_experts_that_differ_by_rounding_agree(tmp_path: Any, unit: float, apart: float) -> None:
+    """Over noise of the last digit agreement ran from 1 to 0; one sample that is really apart is named in any unit."""
+    known = inline.modalities(current={"type": "scalar"}, score={"type": "scalar", "range": [0, 1]})
+    ours = unit * np.random.default_rng(0).uniform(1, 2, 40).astype(np.float32)
+    other = np.nextafter(ours, np.where(np.arange(40) % 2, np.inf, -np.inf).astype(np.float32))
+    other[7] *= 1 + apart
+    rows = [
+        {"current@a": np.float32([a]), "current@b": np.float32([b]), "score@a": np.float32([i / 40])}
+        for i, (a, b) in enumerate(zip(ours, other, strict=True))
+    ]
+    storage = Storage(str(tmp_path))
+    frames = inline.ingested(storage, known, {"g": rows}, rows=40)
+    stage = Audit(stage="audit", data=("frames",), pictures=0, features=("score@a",))
+    made = Audited.from_manifest(inline.finish(inline.step(stage, storage, known, "audit", frames=_as_experts(frames))))
+    table = read_table(storage, made.table).to_pydict()
+    assert [i for i, level in enumerate(table["agreement"]) if level < 1] == ([7] if apart else [])
+    named = [list(f["worst"]) for f in made.findings if f["kind"] == "disagreement"]
+    assert named == ([[table["key"][7]]] if apart else [])
 
 
 def _as_experts(frames: Manifest) -> Manifest:
