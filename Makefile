@@ -17,7 +17,7 @@ PIP     = $(RUN) pip --disable-pip-version-check install --quiet --progress-bar 
 unexport PYTHONDONTWRITEBYTECODE
 SAY     = @printf '\n== %s\n'
 
-.PHONY: help demo test setup setup-test check lint types unit constraints clean
+.PHONY: help demo test setup setup-test check lint style types unit constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,9 +36,11 @@ test: setup-test check
 	@$(RUN) pytest -q -n $(PROCESSES) tests/unit
 	@$(RUN) pytest -q -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder --durations=30 --ignore=tests/unit
 
-check: setup-test lint types
+check: lint
 
-lint: setup-test
+lint: style types
+
+style: setup-test
 	$(SAY) "ruff"
 	@$(RUN) ruff check .
 

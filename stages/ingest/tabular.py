@@ -280,7 +280,9 @@ class Table(Source):
                 return modality.fit(value) if cell.empty else _nothing_said(cell.field, item.path)
             if (modality.counted or modality.textual) and value != "":
                 value = named(Declared(item.path, item.sides[""]).feature(cell), value)
-            return self._cell(value, item.key, modality, lambda *data: files.read_bytes(column, *data, modality))
+            return self._cell(
+                value, item.key, modality, lambda data, name: files.read_bytes(column, data, name, modality)
+            )
         except FileNotFoundError as error:
             raise ValueError(f"{column}: {error.filename or error} is not there") from error
         except ValueError as error:
