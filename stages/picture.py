@@ -53,7 +53,7 @@ def scalar_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = None)
     if not known.any():
         return np.zeros((*values.shape, 3), np.uint8)
     lo, hi = limits or tuple(float(q) for q in np.percentile(values[known], (2, 98)))
-    scaled = np.clip((np.where(known, values, lo).astype(np.float32) - lo) / max(hi - lo, 1e-9), 0, 1)
+    scaled = np.clip((np.where(known, values, lo).astype(np.float32) - lo) / ((hi - lo) or 1.0), 0, 1)
     shown = cv2.cvtColor(cv2.applyColorMap((scaled * 255).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return shown * known[..., None]
 
@@ -67,7 +67,7 @@ def flow_to_rgb(flow: np.ndarray) -> np.ndarray:
     length, angle = cv2.cartToPolar(
         np.ascontiguousarray(flow[..., 0], np.float32), np.ascontiguousarray(flow[..., 1], np.float32)
     )
-    full = max(float(np.percentile(length[known[..., 0]], 98)) if known.any() else 0.0, 1e-9)
+    full = (float(np.percentile(length[known[..., 0]], 98)) if known.any() else 0.0) or 1.0
     hsv = np.stack([angle * (179 / (2 * np.pi)), np.clip(length / full, 0, 1) * 255, np.full_like(length, 255)], -1)
     return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
 
@@ -79,7 +79,7 @@ def direction_to_rgb(vectors: np.ndarray) -> np.ndarray:
 
 def bars_to_rgb(values: np.ndarray, height: int = 64) -> np.ndarray:
     """(L,) numbers as L bars of two pixels, scaled to the largest magnitude."""
-    level = np.abs(values) / max(float(np.abs(values).max(initial=0.0)), 1e-9)
+    level = np.abs(values) / (float(np.abs(values).max(initial=0.0)) or 1.0)
     filled = np.arange(height, 0, -1)[:, None] <= level[None, :] * height
     return np.repeat(np.repeat(filled[..., None] * np.uint8(255), 2, axis=1), 3, axis=2).astype(np.uint8)
 
@@ -102,7 +102,7 @@ def channels_to_rgb(values: np.ndarray, limits: tuple[float, float] | None = Non
     black."""
     finite = values[np.isfinite(values)]
     lo, hi = limits or ((float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0))
-    level = np.nan_to_num(np.clip((values - lo) / max(hi - lo, 1e-9), 0, 1))
+    level = np.nan_to_num(np.clip((values - lo) / ((hi - lo) or 1.0), 0, 1))
     light = level @ channel_colours(values.shape[-1]).astype(np.float32)
     return np.clip(light, 0, 255).astype(np.uint8)
 
@@ -148,7 +148,7 @@ def lines_to_rgb(values: np.ndarray, height: int = 64, width: int = 192) -> np.n
     if len(values) == 0:
         return paper
     lo, hi = float(values.min()), float(values.max())
-    y = np.rint((height - 1) * (1 - (values - lo) / max(hi - lo, 1e-9))).astype(np.int32)
+    y = np.rint((height - 1) * (1 - (values - lo) / ((hi - lo) or 1.0))).astype(np.int32)
     x = np.rint(np.linspace(0, width - 1, len(values))).astype(np.int32)
     for channel, colour in enumerate(palette(values.shape[1]).tolist()):
         cv2.polylines(paper, [np.stack([x, y[:, channel]], -1)[:, None]], False, colour, 1)

@@ -25,7 +25,7 @@ from hyperloom.stages.shard import content, likeness
 from hyperloom.stages.table import read_table, write_table
 
 FLAT = 1e-6
-"""Of the range of a column: a value that varies less is constant."""
+"""Of the largest number of a value: one that varies less is constant."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,9 @@ def _constant(modality: Modality, value: np.ndarray) -> list[tuple[int, str]]:
     if flat.dtype.kind == "f":
         known = np.isfinite(flat)
         spread = np.where(known, flat, -np.inf).max(1) - np.where(known, flat, np.inf).min(1)
+        size = np.where(known, np.abs(flat), 0).max(1)
         what = "is one value" if known.any() else "is unknown all over"
-        return [(int(i), what) for i in np.flatnonzero(~(spread > FLAT))]
+        return [(int(i), what) for i in np.flatnonzero(~(spread > FLAT * size))]
     return [(int(i), "is one value") for i in np.flatnonzero(flat.max(1) == flat.min(1))]
 
 

@@ -18,7 +18,7 @@ def heat_map(names: Sequence[str], matrix: Sequence[Sequence[float | None]], tit
     values = np.array([[np.nan if v is None else v for v in row] for row in matrix], np.float64)
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    shade = np.nan_to_num((values - low) / max(high - low, 1e-9))
+    shade = np.nan_to_num((values - low) / ((high - low) or 1.0))
     colours = cv2.applyColorMap(np.uint8(np.rint(40 + 200 * shade)), cv2.COLORMAP_VIRIDIS)  # type: ignore[call-overload]
     colours[~np.isfinite(values)] = 255
     margin = LETTER * max(map(len, names)) + 8

@@ -22,6 +22,8 @@ from hyperloom.stages.audit.finding import percent
 from hyperloom.stages.audit.result import Audited
 from hyperloom.stages.audit.spread import balance
 from hyperloom.stages.audit.stage import Audit
+from hyperloom.stages.audit.survey import faults
+from hyperloom.stages.picture import lines_to_rgb
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.table import read_table
 from tests.unit import inline
@@ -356,6 +358,17 @@ def test_where_sources_differ_most_comes_first_whatever_the_unit(tmp_path: Any, 
     made = inline.finish(inline.step(stage, storage, known, "audit", frames=_as_experts(frames)))
     table = read_table(storage, Audited.from_manifest(made).table).to_pydict()
     assert np.allclose(table["agreement"], 1 - apart, atol=1e-2)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e3])
+def test_a_course_of_small_numbers_is_not_one_value(unit: float) -> None:
+    """Below 1e-6 every current in amperes was constant, a fault of all samples."""
+    known = inline.modalities(trace={"type": "vector", "length": 64})
+    rows = (unit * np.random.default_rng(0).normal(size=(3, 64))).astype(np.float32)
+    rows[1] = unit
+    assert faults({"trace@log": (rows, np.ones(3, bool))}, known, ["trace@log"]) == ["", "trace@log is one value", ""]
+    drawn = lines_to_rgb(rows[:1].T)
+    assert (drawn == lines_to_rgb(rows[:1].T / np.float32(unit))).mean() > 0.99 and (drawn > 24).any(2).any(1).all()
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e3])
