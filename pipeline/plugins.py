@@ -101,7 +101,7 @@ def _broken(kind: str, type_: str, error: Exception) -> str:
 def types(kind: str) -> list[str]:
     """All types of a kind: registered names, entry points, and what recipes of this process gave as module:Class."""
     own = (type_ for of_, type_ in _own if of_ == kind)
-    return [*sorted({*registry.known(kind), *_entry_points(kind, tuple(sys.path))}), *own]
+    return [*sorted({*registry.known(kind), *_entry_points(kind, _installed())}), *own]
 
 
 def parse(kind: str, value: Any) -> Any:
@@ -165,13 +165,18 @@ class NestedValidation(ValueError):
 
 
 def _entry_point(kind: str, type_: str) -> str | None:
-    return _entry_points(kind, tuple(sys.path)).get(type_)
+    return _entry_points(kind, _installed()).get(type_)
+
+
+def _installed() -> tuple[tuple[str, int], ...]:
+    """The folders of packages and when each was changed: a notebook may install one while it runs."""
+    folders = [path for path in sys.path if os.path.isdir(path)]
+    return tuple((path, os.stat(path).st_mtime_ns) for path in folders)
 
 
 @cache
-def _entry_points(kind: str, path: tuple[str, ...]) -> Mapping[str, str]:
-    """Names of installed plug-ins and where each is. Of each `path` (sys.path) once: it opens a file of every package
-    that is installed."""
+def _entry_points(kind: str, installed: tuple[tuple[str, int], ...]) -> Mapping[str, str]:
+    """Names of installed plug-ins and where each is. Of what is `installed` once: it opens a file of every package."""
     from importlib.metadata import entry_points
 
     return {e.name: e.value for e in reversed(tuple(entry_points(group=f"hyperloom.{kind}")))}  # the first one counts

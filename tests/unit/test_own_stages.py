@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import yaml
 
 import hyperloom
 import hyperloom.stages
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.output.progress import Progress
 from hyperloom.pipeline.planning.plan import plan
@@ -174,3 +176,17 @@ def test_the_stage_of_the_documentation_runs_as_it_stands(own: str, tmp_path: Pa
     assert _mistakes(text.replace("edges@gradient", "edges@sobel"), tmp_path) == [
         "r.yaml:8: step 'bright': 'labels' has no column 'edges@gradient'; known: edges@sobel"
     ]
+
+
+def test_a_plugin_that_is_installed_while_a_process_runs_is_known(tmp_path: Path, monkeypatch: Any) -> None:
+    """A notebook that installed one had to be restarted."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not plugins.exists("expert", "tidal") and "tidal" not in plugins.types("expert")
+    about = tmp_path / "tides-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tides\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[hyperloom.expert]\ntidal = tides:Tidal\n")
+    (tmp_path / "tides.py").write_text(
+        "from hyperloom.stages.label.python import Python\n\n\nclass Tidal(Python):\n    pass\n"
+    )
+    assert plugins.load("expert", "tidal").__name__ == "Tidal" and "tidal" in plugins.types("expert")
