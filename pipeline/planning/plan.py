@@ -66,14 +66,15 @@ def plan(loaded: RecipeFile, storage: Storage, digests: Digests, only: list[str]
     several) and what they need. Raises RecipeError, SourceError."""
     steps: dict[str, PlannedStep] = {}
     checked = check(loaded, only)
-    for name, meaning in _meanings(loaded, checked.steps, digests):
-        stage, reads = loaded.recipe.steps[name], loaded.recipe.reads(name)
-        shown = loaded.as_written(meaning.value)
-        planned = PlannedStep(name, stage, reads, meaning.value, shown, meaning.fingerprint, "missing")
-        steps[name] = _judge(storage, loaded.recipe.name, planned)
-    if any(step.state != "fresh" for step in steps.values()):
-        done = {name: step.manifest for name, step in steps.items() if step.manifest and step.state == "fresh"}
-        checked.listing(Listed(digests, done))
+    with digests.look():
+        for name, meaning in _meanings(loaded, checked.steps, digests):
+            stage, reads = loaded.recipe.steps[name], loaded.recipe.reads(name)
+            shown = loaded.as_written(meaning.value)
+            planned = PlannedStep(name, stage, reads, meaning.value, shown, meaning.fingerprint, "missing")
+            steps[name] = _judge(storage, loaded.recipe.name, planned)
+        if any(step.state != "fresh" for step in steps.values()):
+            done = {name: step.manifest for name, step in steps.items() if step.manifest and step.state == "fresh"}
+            checked.listing(Listed(digests, done))
     digests.save()
     return list(steps.values())
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ class FileDigest:
 
 class Digests:
     """Digests of local files and of any fsspec URL, remembered in the root. `once`: for one look at many recipes, in
-    which what several read is listed once."""
+    which what several read is listed once, as within one `look`."""
 
     def __init__(self, storage: Storage, rehash: bool = False, once: bool = False):
         self.storage, self.rehash = storage, rehash
@@ -90,6 +91,16 @@ class Digests:
     def is_folder(self, pattern: str) -> bool:
         """Does what `files` was given name a folder, as against a file or a pattern?"""
         return self._folders.get(pattern, False)
+
+    @contextmanager
+    def look(self) -> Iterator[None]:
+        """While it lasts, what is listed twice is listed once."""
+        before = self._listed
+        self._listed = {} if before is None else before
+        try:
+            yield
+        finally:
+            self._listed = before
 
     def listed(self, reader: object, look: Callable[[], T]) -> T:
         """What `look` gives, for a `reader` that is known by all it says of itself, and by the project it is of."""

@@ -63,6 +63,8 @@ class FileList:
 
 def local(path: str) -> str:
     """The absolute local path of a path or of a `file://` URL; another URL as it is."""
+    if path.startswith("/") and not path.endswith("/") and "//" not in path and "/." not in path:
+        return path  # as it would be in the end: of each file this is asked several times
     if path.startswith(("file://", "local://")):
         plain = path.split("://", 1)[1]
         return plain if os.path.exists(plain) else unquote(plain)

@@ -78,5 +78,5 @@ class Pieces:
             manifest = listed.manifests.get(self._step)
             ingested = manifest and Ingested.of(manifest)
             counted = manifest and ingested and Counted(ingested.partitions, manifest)
-            self._found = counted or self._source.pieces(listed.digests)
+            self._found = counted or self._source.listed(listed.digests)
         return self._found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.pipeline.errors import SourceError
@@ -130,9 +131,11 @@ class Files(FileSource):
 
     def _ask_about_stems(self, files: list[FileDigest]) -> None:
         """Remark on pictures of several folders that share a side file, or a row, as they have the same stem."""
+        stems = Counter(stem(file.name).rpartition("/")[2] for file in files)
+        alike = [file for file in files if stems[stem(file.name).rpartition("/")[2]] > 1]
         for column, side in self.columns.items():
             given: dict[str, set[str]] = {}
-            for file in files:
+            for file in alike:
                 if side.shows(names := self._names(file.name)):
                     named = names["stem"] if side.path.lower().endswith(".csv") else side.place({**names, "frame": 0})
                     given.setdefault(f"{names['group']}/{named}" if "group" in side.path else named, set()).add(

@@ -115,7 +115,11 @@ class Source(Plugin):
 
     def facts(self, digests: Digests) -> list[Any]:
         """What its samples follow from, for the step's identity; by default each piece with its content."""
-        return [piece.facts() for piece in self.pieces(digests)]
+        return [piece.facts() for piece in self.listed(digests)]
+
+    def listed(self, digests: Digests) -> list[Piece]:
+        """The same pieces, once in a look at recipes (`Digests.look`)."""
+        return digests.listed(self, lambda: self.pieces(digests))
 
     def items(self, piece: Piece) -> list[Item]:
         """The samples that `piece` promises, in order. A piece that cannot be opened is one item."""

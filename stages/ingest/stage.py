@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -83,7 +83,7 @@ class Ingest(Stage):
         return checked(self, step)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
-        return {"pieces": digests.listed(self.source, lambda: self.source.facts(digests))}
+        return {"pieces": digests.listed(f"facts of {self.source!r}", lambda: self.source.facts(digests))}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
         units, workers, _ = self._planned(step)
@@ -180,7 +180,7 @@ class Ingest(Stage):
 
     def _unit(self, space: str, piece: Piece, items: list[Item], before: int, modalities: dict[str, Any]) -> Unit:
         """`before` is how many indices of the group earlier pieces have taken."""
-        moved = [asdict(item) | {"index": item.index + before} for item in items]
+        moved = [{**vars(item), "index": item.index + before} for item in items]
         samples = [[item["key"], item["index"], item["digest"]] for item in moved]
         pid = fingerprint({"columns": space, "group": piece.group, "samples": samples})[:PID_DIGITS]
         payload = {"group": piece.group, "first": moved[0]["index"], "items": moved}

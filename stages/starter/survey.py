@@ -142,7 +142,9 @@ def common(files: Iterable[DataFile]) -> str:
 
 def key(file: DataFile, root: str) -> str:
     """The name of a file relative to `root`, without its suffix, as sources write keys."""
-    return os.path.splitext(os.path.relpath(file.path, root))[0].replace(os.sep, "/")
+    below = f"{root}{os.sep}"
+    name = file.path[len(below) :] if file.path.startswith(below) else os.path.relpath(file.path, root)
+    return os.path.splitext(name)[0].replace(os.sep, "/")
 
 
 def spread(items: Sequence[DataFile], count: int) -> list[DataFile]:
