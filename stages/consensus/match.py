@@ -128,7 +128,7 @@ def _things(value: np.ndarray, modality: Any, source: int, weight: float) -> lis
 def _overlap(one: Thing, other: Thing) -> float:
     if one.mask is not None and other.mask is not None:
         return float(overlap.of_masks(one.mask[None], other.mask[None])[0, 0])
-    return float(overlap.of_boxes(one.box[None], other.box[None])[0, 0])
+    return float(overlap.most(one.box[None], other.box[None])[0, 0])
 
 
 def _value(sets: list[SameThings], total: float, modality: Any) -> np.ndarray:

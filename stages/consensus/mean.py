@@ -62,7 +62,8 @@ class Mean(Weighted):
                 mine, values = self._weights(batch, column) * given, np.where(given, batch[column], 0)
                 total, weight = total + mine * values, weight + mine
                 terms.append((values, mine))
-            mean = np.where(weight > 0, of_length_one(total / np.maximum(weight, 1e-12), modality), nothing(modality))
+            shared = total / np.where(weight > 0, weight, 1)  # weights may be tiny, as likelihoods are
+            mean = np.where(weight > 0, of_length_one(shared, modality), nothing(modality))
             if not self.spread:
                 return {self.out[0]: mean}, None
             silence = no_spread(modalities[modality_of(self.spread)])
@@ -87,7 +88,8 @@ def _deviation(terms: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     differs from the mean, since mean squares of large numbers leave nothing of small differences."""
     import numpy as np
 
-    weight = np.maximum(sum((weight for _, weight in terms), np.float64(0)), 1e-12)
+    whole = sum((weight for _, weight in terms), np.float64(0))
+    weight = np.where(whole > 0, whole, 1)
     mean = sum((w * values.astype(np.float64) for values, w in terms), np.float64(0)) / weight
     square = sum((w * (values - mean) ** 2 for values, w in terms), np.float64(0)) / weight
     return np.asarray(np.sqrt(square).mean(-1, keepdims=True), np.float32)

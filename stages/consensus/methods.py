@@ -8,6 +8,7 @@ something it is the outcome, and experts decide the rest (`people: equal` makes 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from hyperloom.stages.meaning import Translation
     from hyperloom.stages.modality import Modality
 
+SLACK = 1e-6
+"""What rounding to float32 may take of a share: seven of ten votes are .69999999."""
 MethodOutput: TypeAlias = "tuple[Batch, np.ndarray | None]"
 """Columns made, and each sample's score, (N,): what `least` is compared with."""
 
@@ -72,11 +75,18 @@ class Method(Expert):
 
     def changed(self, modality: Modality | None, people: bool) -> dict[str, int]:
         """What has changed for an outcome of `modality` (None: nobody knows it), where `people` outrank experts: their
-        texts, tags and series went on as those of experts did, and tags were compared as far as both have some."""
-        if modality is None or not modality.ended:
+        texts, tags and series went on as those of experts did, and what they hid stayed where experts see it; tags were
+        compared as far as both have some, and boxes that overlap by half exactly were two."""
+        if modality is None:
             return {}
-        tags = {"longer tags": 2} if modality.categorical else {}
-        return {**tags, **({"answers as a whole": 2} if people and self.people == "first" else {})}
+        first = people and self.people == "first"
+        changed = {
+            "longer tags": modality.ended and modality.categorical,
+            "answers as a whole": modality.ended and first,
+            "hidden points": modality.markup == "points" and first,
+            "half of a box": modality.markup == "boxes",
+        }
+        return {name: 2 for name, concerned in changed.items() if concerned}
 
     def _apart(self, column: str, out: str, modalities: Mapping[str, Modality]) -> bool:
         """Is a source of another type than the outcome? Raises RecipeError unless the method `mixes` types."""
@@ -168,7 +178,7 @@ class Method(Expert):
                 labels, score = decided(make, chosen, self, modalities)
             else:
                 labels, score = make(chosen)
-            kept = np.ones(present.sum(), bool) if score is None or not least else score >= least
+            kept = np.ones(present.sum(), bool) if score is None or not least else score >= least - SLACK
             return {c: _rows(v, present, kept if c == self.out[0] else None) for c, v in labels.items()}
 
         return call
@@ -270,6 +280,12 @@ class Copy(Method):
             return {self.out[0]: values}, None
 
         return make
+
+
+def below(share: float) -> bool:
+    """Is a share less as float32 than as it is written? Samples that reached such a border exactly were left out."""
+    stored: float = struct.unpack("f", struct.pack("f", share))[0]
+    return stored < share
 
 
 def _rows(values: np.ndarray, present: np.ndarray, kept: np.ndarray | None) -> Any:

@@ -1,5 +1,5 @@
-"""What people say outranks what experts vote: place by place where they say something, as a whole where a value ends
-with its padding (a text, tags, a series)."""
+"""What people say outranks what experts vote: place by place where they say something (also that a point is hidden), as
+a whole where a value ends with its padding (a text, tags, a series)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def decided(
     kind = modalities[modality_of(method.out[0])]
     for column in reversed(method.human):
         values, present = batch[column], batch[f"{column}?"]
-        given = np.asarray(present if kind.ended else kind.given(values))
+        given = np.asarray(present if kind.ended else kind.given(values) | kind.teaching(values))
         given = given & present.reshape(-1, *(1,) * (given.ndim - 1))
         outcome = labels[method.out[0]]
         labels[method.out[0]] = np.where(spread(given, outcome), values, outcome).astype(outcome.dtype)

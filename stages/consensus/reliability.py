@@ -18,7 +18,7 @@ from hyperloom.pipeline.counting import rounded
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.consensus.mean import no_spread, nothing, of_length_one
-from hyperloom.stages.consensus.methods import Method, MethodOutput
+from hyperloom.stages.consensus.methods import SLACK, Method, MethodOutput, below
 from hyperloom.stages.consensus.vote import Vote, mean_share
 from hyperloom.stages.label.expert import Batch
 from hyperloom.stages.modality.knowledge import spread
@@ -71,6 +71,9 @@ class DawidSkene(Learning):
     soft: str = ""
     least: float = Field(0.0, ge=0, le=1)
 
+    def revised(self) -> int:
+        return super().revised() + below(self.least)
+
     def fits(self, modality: Modality) -> bool:
         return modality.voted
 
@@ -110,7 +113,7 @@ class DawidSkene(Learning):
             patterns = _decoded(distinct, len(self.sources), modality.channels)
             shares = posterior(patterns, prior, tables) * (patterns.max(1, keepdims=True) >= 0)
             best, sure = shares.argmax(1), shares.max(1)
-            labels = np.where((sure > 0) & (sure >= self.quorum - 1e-6), best, modality.missing).astype(modality.dtype)
+            labels = np.where((sure > 0) & (sure >= self.quorum - SLACK), best, modality.missing).astype(modality.dtype)
             place = place.reshape(codes.shape)
             score = sure[place].astype(np.float32)
             extra = {self.agreement: lambda: score[..., None], self.soft: lambda: shares[place].astype(np.float32)}

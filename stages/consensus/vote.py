@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.consensus.methods import MethodOutput, Weighted
+from hyperloom.stages.consensus.methods import MethodOutput, Weighted, below
 from hyperloom.stages.label.algorithms.majority import mean_share, vote
 from hyperloom.stages.label.expert import Batch
 
@@ -35,6 +35,9 @@ class Vote(Weighted):
     agreement: str = ""
     least: float = Field(0.0, ge=0, le=1)
     smooth: float = Field(0.0, ge=0)
+
+    def revised(self) -> int:
+        return super().revised() + below(self.least)
 
     def fits(self, modality: Modality) -> bool:
         return modality.voted

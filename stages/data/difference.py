@@ -21,6 +21,7 @@ from hyperloom.stages.base import KEY
 from hyperloom.stages.catalogue import catalogue
 from hyperloom.stages.column import described
 from hyperloom.stages.meaning import MeaningsDiffer, translation
+from hyperloom.stages.modality import overlap
 from hyperloom.stages.modality.flips import flips
 from hyperloom.stages.modality.stored import stored
 from hyperloom.stages.results import Samples, Shards
@@ -29,8 +30,6 @@ from hyperloom.stages.table import read_table
 BATCH = 256
 """Rows that are decoded at a time."""
 SHOWN = 3
-OVERLAP = 0.5
-"""IoU from which two boxes are one that moved."""
 GroupFiles = dict[str, list[tuple[str, str]]]
 """Group -> path and digest of each of its files, in order."""
 
@@ -285,11 +284,11 @@ def _boxes(kind: Any, old: np.ndarray, new: np.ndarray, flips: Counter[tuple[str
     """What became of the boxes of a sample: each is matched with the one it overlaps most, the best pairs first."""
     a, b = (rows[~np.isnan(rows[:, 0])].astype(np.float64) for rows in (old, new))
     counts = Counter[str]()
-    overlaps = _overlaps(a, b)
+    overlaps = overlap.most(a[:, :4], b[:, :4])
     left, right = set(range(len(a))), set(range(len(b)))
     for place in np.argsort(-overlaps, axis=None, kind="stable"):
         i, j = divmod(int(place), max(1, len(b)))
-        if overlaps.size and overlaps[i, j] >= OVERLAP and i in left and j in right:
+        if overlaps.size and overlaps[i, j] >= overlap.HALF and i in left and j in right:
             left.discard(i)
             right.discard(j)
             flip = a[i, 4] != b[j, 4]
@@ -298,10 +297,3 @@ def _boxes(kind: Any, old: np.ndarray, new: np.ndarray, flips: Counter[tuple[str
                 flips[kind.classes[int(a[i, 4])], kind.classes[int(b[j, 4])]] += 1
     counts.update({name: n for name, n in (("went", len(left)), ("came", len(right))) if n})
     return counts
-
-
-def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:4], b[None, :, 2:4])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    areas = [(rows[:, 2:4] - rows[:, :2]).prod(-1) for rows in (a, b)]
-    return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12))

@@ -28,6 +28,7 @@ from pydantic import Field
 from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.commits.units import File
 from hyperloom.pipeline.config import Config
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import VALID
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.network.architecture import Architecture
@@ -56,7 +57,7 @@ class Int8(Config):
 
 def quantised(network: bytes, batches: Sequence[Mapping[str, np.ndarray]]) -> bytes:
     """`network` in 8 bits, with the scales that inputs `batches` give; the same for the same inputs. What handles NaN
-    (no box, the end of a series) or infinities stays as it is: they have no scale."""
+    (no box, the end of a series) or infinities stays as it is: they have no scale. Raises RecipeError without any."""
     import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -64,6 +65,11 @@ def quantised(network: bytes, batches: Sequence[Mapping[str, np.ndarray]]) -> by
     graph = onnx.load_from_string(network)
     names = [i.name for i in graph.graph.input]  # an input that no answer depends on is none of them
     given = [{name: batch[name] for name in names} for batch in batches]
+    if not given:
+        raise RecipeError(
+            f"int8: none of the training samples that were looked at has all of {', '.join(names)}, and scales are "
+            "from samples that lack nothing. Next: int8: {samples: 1024} looks at more, or leave int8 out"
+        )
 
     class Calibration(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

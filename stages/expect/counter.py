@@ -45,7 +45,8 @@ class Counter:
 def counted(step: StepRun, column: str, files: Sequence[File]) -> list[dict[str, Any]]:
     """The additive figures of each file (`stages.shard.statistics`), in their order."""
     kind = step.modalities[modality_of(column)]
-    space = f"expect/{fingerprint([REVISION, column, payload(kind)])[:SHORT]}"
+    revision = [REVISION, *(["crowds"] if kind.markup == "masks" else [])]  # which were things among the others
+    space = f"expect/{fingerprint([*revision, column, payload(kind)])[:SHORT]}"
     ids = [file.sha256[:16] for file in files]
     units = {i: Unit(space, i, "expect", {"column": column, "path": f.path}) for i, f in zip(ids, files, strict=True)}
     workers: dict[str, Worker] = {"expect": Counter({modality_of(column): kind})}

@@ -25,9 +25,9 @@ from hyperloom.stages.modality.stored import stored
 from hyperloom.stages.results import Consensus, Judged, Samples, Shards, Trained
 from hyperloom.stages.table import read_table
 
-REVISION = 2
+REVISION = 3
 """What was measured otherwise is measured again."""
-MEASURES = ("equal", "correlation", "angle")
+MEASURES = ("equal", "f1", "correlation", "angle")
 """Of agreement, the first that a modality has."""
 
 

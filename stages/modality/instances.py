@@ -238,8 +238,12 @@ class Instances(Things):
         return self.classes
 
     def tallied(self, rows: np.ndarray) -> np.ndarray:
-        head = np.ascontiguousarray(rows[..., : packed.BYTES]).view(packed.HEAD)["kind"].ravel()
-        return head[head > 0].astype(np.int64) - 1
+        head = np.ascontiguousarray(rows[..., : packed.BYTES]).view(packed.HEAD).ravel()
+        things = head[(head["kind"] > 0) & (head["crowd"] == 0)]  # nobody has counted a crowd
+        return things["kind"].astype(np.int64) - 1
+
+    def pictured(self, value: np.ndarray) -> np.ndarray:
+        return np.unique(self.unpacked_value(value).classes)
 
     def arrow(self) -> Any:
         import pyarrow as pa

@@ -36,9 +36,15 @@ def rounding(one: np.ndarray, other: np.ndarray, crowd: np.ndarray | None = None
     return np.asarray(np.minimum(CORNER * around / np.maximum(union, 1e-12), MOST_ROUNDING))
 
 
+def most(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(n, m) float64: the largest overlap that corners (n, 4) and (m, 4) may have, as they are rounded; this is what a
+    border such as HALF is compared with."""
+    return of_boxes(one, other) + rounding(one, other)
+
+
 def of_class(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(n, m) float64 of rows of boxes, corners and class; 0 where classes differ."""
-    return np.asarray(of_boxes(one[:, :4], other[:, :4]) * (one[:, None, 4] == other[None, :, 4]))
+    """(n, m) float64, `most` of rows of boxes, corners and class; 0 where classes differ."""
+    return np.asarray(most(one[:, :4], other[:, :4]) * (one[:, None, 4] == other[None, :, 4]))
 
 
 def of_masks(one: np.ndarray, other: np.ndarray, crowd: np.ndarray | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -15,6 +16,9 @@ from hyperloom.stages.modality.choice import NAMELESS, distinct, id_of, ids_of, 
 from hyperloom.stages.modality.formats import parse
 from hyperloom.stages.modality.geometry import OffFrame
 from hyperloom.stages.modality.padding import filled, some
+
+WORDS = re.compile(r"[^ \t\n\r\f\v]+")
+"""What lies between white space of ASCII, as everywhere: a token may hold a blank that does not break."""
 
 
 class Tags(OffFrame, Ids):

@@ -95,6 +95,8 @@ class Shard(Stage):
             meaning["keep"] = [self.keep, payload(step.modalities[modality_of(self.keep)])]
         if self.row_group_mb != ROW_GROUP_MB:
             meaning["row_group_mb"] = self.row_group_mb
+        if any(modality.markup == "masks" for modality in modalities.values()):
+            meaning["crowds"] = "not counted"  # they were; a step whose shards are there keeps them
         space = f"shard/{fingerprint(meaning)[:SHORT]}"
         keys = {r.id: r for m in _ingests(step) for r in m.records}
         units = [self._unit(space, columns, offered, keys, run) for run in self._runs(offered, columns)]

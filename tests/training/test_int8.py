@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.commits.units import Output, Unit
+from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.root.events import read
 from hyperloom.stages.distill import export, int8
 from hyperloom.stages.distill.examples import examples
@@ -165,6 +166,14 @@ def test_without_a_split_val_other_training_samples_judge(tmp_path: Path) -> Non
     data = scenes.shards(tmp_path)
     _, about, notes = _finished(data, int8={"samples": 4, "judged": 4, "margin": 1}, updates=4)
     assert about["split"] == "train" and about["samples"] == 4 and "of train" in notes[0]
+
+
+def test_without_a_sample_that_lacks_nothing_there_are_no_scales() -> None:
+    """It ended in ONNX Runtime's words."""
+    model = tiny_model({"rgb@a": PICTURE}, "unet", kind=plugins.parse("modality", {"type": "scalar"}))
+    network = export.to_onnx(model).data
+    with pytest.raises(RecipeError, match=r"has all of rgb@a, and scales are .* Next: int8: \{samples: 1024\} looks"):
+        int8.quantised(network, [])
 
 
 TINY: dict[str, Any] = {

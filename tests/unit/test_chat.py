@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hyperloom.pipeline import plugins
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.services.apis import Chat
+from hyperloom.stages.label.stage import Label
 from tests.unit import inline
 
 KNOWN: dict[str, Any] = inline.modalities(
@@ -27,6 +33,8 @@ KNOWN: dict[str, Any] = inline.modalities(
     joints={"type": "keypoints", "points": ["head", "foot"]},
     track={"type": "series", "steps": 3},
     edges={"type": "graph", "nodes": 3, "edges": 3},
+    pos={"type": "tags", "tags": ["N", "V"], "length": 5},
+    title={"type": "text", "length": 20},
 )
 
 
@@ -75,3 +83,49 @@ def test_only_labels_of_numbers_and_boxes_are_made_anew() -> None:
     )
     assert chat("kind@a", "text@a").revised_for(KNOWN) == {}
     assert chat("marks@a", "text@a").revised_for(KNOWN) == {"unknown labels": 2}
+
+
+class Tagger(BaseHTTPRequestHandler):
+    """A chat that says for each question what its first word says."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        said = " ".join(asked["messages"][0]["content"].split()[0])
+        data = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def tagger() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Tagger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_tags_are_one_for_each_word_of_the_text_beside_them(tmp_path: Path, tagger: str) -> None:
+    """One left out gave each later word that of the next."""
+    storage = Storage(str(tmp_path))
+    texts = {"NVN dogs run": 3, "NV two words more": None, "NNN\u00a0x of": None, "NN\u00a0x of": 2}
+    samples = [{"text@a": KNOWN["text"].fit(text)} for text in texts]
+    expert = {"type": "http", "api": "chat", "url": tagger, "model": "m", "prompt": "{text@a}"}
+    stage = Label(stage="label", data="frames", experts=[{**expert, "in": "text@a", "out": "pos@m"}])
+    made = inline.finish(inline.step(stage, storage, KNOWN, frames=inline.ingested(storage, KNOWN, {"g": samples})))
+    values = inline.column(storage, KNOWN, made, "pos@m").values()
+    assert [None if v is None else int((v >= 0).sum()) for v in values] == list(texts.values())
+    (record,) = [r for r in made.records if r.quarantined]
+    listed = storage.read_json(f"{record.space}/quarantine/{record.id}.json")
+    errors = [item["error"].rpartition("ValueError: ")[2] for item in listed]
+    assert errors == ["2 tags for 4 words", "3 tags for 2 words"]
+
+
+def test_only_tags_of_one_text_are_made_anew() -> None:
+    of_one = plugins.parse("expert", {**chat("text@a").model_dump(by_alias=True), "out": ["pos@m"]})
+    of_two = plugins.parse("expert", {**chat("text@a", "title@a").model_dump(by_alias=True), "out": ["pos@m"]})
+    assert of_one.revised_for(KNOWN) == {"one tag a word": 2} and of_two.revised_for(KNOWN) == {}

@@ -16,6 +16,7 @@ from hyperloom.stages.measure.instances import InstanceMeasure
 from hyperloom.stages.measure.sums import merged
 from hyperloom.stages.modality.runs import MaskRuns
 from hyperloom.stages.network.instance_maps import InstanceMaps
+from hyperloom.stages.shard.stage import Shard
 from tests.unit.inline import column, finish, ingested, modalities, step
 
 SIZE = (24, 32)
@@ -33,6 +34,9 @@ def square(top: int, left: int, side: int = 6) -> np.ndarray:
 
 def value(*squares: tuple[int, int, str], **more: Any) -> np.ndarray:
     return THINGS.fit([{"mask": square(y, x), "class": kind, **more} for y, x, kind in squares])
+
+
+THINGS_OF_A_CROWD = [{"mask": square(2, 3), "class": "dog", "crowd": True}]
 
 
 def test_ids_scores_and_overlapping_masks_survive_a_column() -> None:
@@ -171,6 +175,19 @@ def test_a_picture_shows_each_and_is_clear_elsewhere() -> None:
     shown = THINGS.overlay(value((2, 3, "dog"), (14, 20, "left hand")))
     assert shown.shape == (*SIZE, 4) and ((shown[..., 3] > 0) == square(2, 3) | square(14, 20)).all()
     assert (shown[5, 6, :3] != shown[17, 23, :3]).any() and (shown[2, 3, :3] == 255).all()
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_a_crowd_is_no_thing_in_statistics_as_of_boxes(tmp_path: Any, expected: bool) -> None:
+    """Nobody has counted it. It is drawn all the same, and so are its colour and name."""
+    crowd = THINGS.fit(THINGS_OF_A_CROWD)
+    both = THINGS.fit([{"mask": square(9, 3), "class": "right hand"}, *THINGS_OF_A_CROWD])
+    storage, kinds = Storage(str(tmp_path)), {"things": THINGS}
+    samples = ingested(storage, kinds, {"g": [{"things@a": v} for v in (crowd, both)]})
+    expect = {"expect": {"things@a": {"share": {"dog": [0, 0]}}}} if expected else {}
+    made = finish(step(Shard(stage="shard", data="frames", **expect), storage, kinds, frames=samples))
+    assert made.body["statistics"]["things@a"]["classes"] == {"left hand": 0, "right hand": 1, "dog": 0}
+    assert THINGS.pictured(crowd).tolist() == [2] and THINGS.pictured(both).tolist() == [1, 2]
 
 
 # -- consensus ---------------------------------------------------------------------------------------------------------

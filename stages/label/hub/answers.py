@@ -7,7 +7,6 @@ each word, a text. `to_pipeline` turns an input's value into what a pipeline tak
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,12 +15,11 @@ import numpy as np
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.modality.audio import heard
 from hyperloom.stages.modality.boxes import strongest
+from hyperloom.stages.modality.tags import WORDS
 from hyperloom.stages.remarks import remark
 
 SHORTEST = 0.1
 """Seconds of sound that are given at least: networks have windows that must be filled."""
-WORDS = re.compile(r"[^ \t\n\r\f\v]+")
-"""What lies between white space of ASCII, as everywhere: a token may hold a blank that does not break."""
 LabelNames = Mapping[str, "str | None"]
 """The model's label -> the modality's class, null for none; what is not named keeps its name."""
 

@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import JsonValue, field_validator, model_validator
 
 from hyperloom.pipeline.config import placement
+from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.plugins import of
@@ -30,6 +31,7 @@ from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.services.apis import APIS, Api, Question, in_words
 from hyperloom.stages.label.services.endpoint import Endpoint, Refused
 from hyperloom.stages.label.services.replay import Replay
+from hyperloom.stages.modality.tags import WORDS
 from hyperloom.stages.modality.values import fit
 
 OTHERS_SECONDS = 0.1
@@ -104,10 +106,17 @@ class Http(Expert):
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """A chat was told of numbers four with four digits each, and of boxes how many there are; of labels that nobody
-        knows that they do not apply."""
+        knows that they do not apply. Tags of one text were taken however many they were."""
         kinds = defined(modalities, self.in_) if self.api == "chat" else []
         numbers = {"numbers in words": 2} if any(not kind.rgb and not in_words(kind) for kind in kinds) else {}
-        return {**numbers, **({"unknown labels": 2} if any(kind.markup == "marks" for kind in kinds) else {})}
+        unknown = {"unknown labels": 2} if any(kind.markup == "marks" for kind in kinds) else {}
+        tags = any(hasattr(kind, "tags") for kind in defined(modalities, self.out)) and self.tagged(modalities)
+        return {**numbers, **unknown, **({"one tag a word": 2} if tags else {})}
+
+    def tagged(self, modalities: Mapping[str, Any]) -> str:
+        """The input whose words tags are of: the only text; empty where there is none, or several."""
+        texts = [c for c in self.in_ if (kind := modalities.get(modality_of(c))) is not None and kind.textual]
+        return texts[0] if len(texts) == 1 else ""
 
     @property
     def usual_batch(self) -> int | None:
@@ -136,6 +145,7 @@ class _Caller:
     def __init__(self, expert: Http, api: Api, endpoint: Endpoint, replay: Replay | None):
         self._expert, self._api, self._endpoint, self._replay = expert, api, endpoint, replay
         self._threads = ThreadPoolExecutor(expert.concurrency, thread_name_prefix="http")
+        self._tagged = expert.tagged({modality_of(column): kind for column, kind in api.modalities.items()})
 
     def __call__(self, batch: Batch) -> Batch:
         expert = self._expert
@@ -143,11 +153,21 @@ class _Caller:
         questions = [self._api.question({c: batch[c][i] for c in expert.in_}) for i in range(count)]
         answers = self._answers(questions)
         outputs: dict[str, list[Any]] = {column: [] for column in expert.out}
-        for answer in answers:
+        for i, answer in enumerate(answers):
             values = self._read(answer)
             for column in expert.out:
-                outputs[column].append(values[column])
+                outputs[column].append(self._of_words(column, values[column], batch, i))
         return outputs  # type: ignore[return-value]
+
+    def _of_words(self, column: str, value: Any, batch: Batch, i: int) -> Any:
+        """The value; of tags that are not one for each word of the text beside them an error: whoever leaves one out
+        gives each later word that of another."""
+        kind = self._api.modalities[column]
+        if not hasattr(kind, "tags") or not self._tagged or not isinstance(value, np.ndarray):
+            return value
+        words = WORDS.findall(self._api.modalities[self._tagged].words(batch[self._tagged][i]))
+        count = len(kind.tallied(value))
+        return value if count == len(words) else ValueError(f"{count} tags for {counted(len(words), 'word')}")
 
     def _answers(self, questions: Sequence[Question]) -> list[Any]:
         """One answer a question, in a tuple, or the exception that it met. The same question is asked once."""
