@@ -42,7 +42,7 @@ class CommonSamples:
     def _shared(self, subjects: Sequence[str], modality: str) -> OnCommon | None:
         names = {who: {n: kind for n, kind in self._names[who].items() if kind[0] == modality} for who in subjects}
         sheets = {who: self._sheets(who) for who in subjects}
-        answered = [sheets[who].answered(name) for who in subjects for name in names[who]]
+        answered = [sheets[who].answered(n, kind) for who in subjects for n, (_, kind) in names[who].items()]
         common = set.intersection(*answered)
         if all(each == common for each in answered):
             return None

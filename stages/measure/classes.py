@@ -38,10 +38,10 @@ class ClassMeasure(Measure):
     def figures(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, float]:
         if "matrix" not in sums:
             return {}
-        matrix = np.asarray(sums["matrix"], np.int64)
-        known, predicted = int(matrix.sum()), int(matrix[:, :-1].sum()) + int(sum(sums["foreign"]))
+        known, predicted = self.known(sums), int(self.answers(sums))
         if not predicted:
             return {}
+        matrix = np.asarray(sums["matrix"], np.int64)
         rest = {"accuracy": int(np.trace(matrix)) / known, "coverage": predicted / known}
         return self.measured(modality, sums) | rest
 
@@ -50,7 +50,11 @@ class ClassMeasure(Measure):
         return {"f1": math.fsum(2 * v / (1 + v) for v in shares) / len(shares)}
 
     def known(self, sums: Mapping[str, Any]) -> int:
-        return sum(map(sum, sums["matrix"]))
+        return int(np.asarray(sums["matrix"], np.int64).sum())
+
+    def answers(self, sums: Mapping[str, Any]) -> Any:
+        matrix, foreign = (np.asarray(sums[name], np.int64) for name in ("matrix", "foreign"))
+        return matrix[..., :-1].sum((-2, -1)) + foreign.sum(-1)
 
     def by_class(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
         """`iou`, `recall` (share of the class that was predicted) and `precision` (right share of the predictions);

@@ -20,6 +20,7 @@ from pydantic import Field
 from hyperloom.pipeline.commits.units import Record
 from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.root.storage import Storage
+from hyperloom.stages.measure.measure import measure_of
 from hyperloom.stages.measure.scores import measures
 from hyperloom.stages.measure.sheet import read_names, read_sheet
 from hyperloom.stages.measure.sums import Gathered, order, unpacked
@@ -77,13 +78,13 @@ class Sheets:
     def keys(self) -> list[str]:
         return list(self.units)
 
-    def answered(self, name: str) -> set[str]:
-        """Keys of the samples of which what the sheets call `name` has an answer."""
+    def answered(self, name: str, modality: Any) -> set[str]:
+        """Keys of the samples of which what the sheets call `name`, of `modality`, has an answer."""
         return {
             key
             for keys, _, sums in self._sheets
             if name in sums
-            for key, count in zip(keys, sums[name]["answered"], strict=True)
+            for key, count in zip(keys, measure_of(modality).answers(sums[name]), strict=True)
             if count > 0
         }
 

@@ -53,6 +53,10 @@ class Measure(Plugin):
         """How much of the truth is known."""
         return int(sums["known"])
 
+    def answers(self, sums: Mapping[str, Any]) -> Any:
+        """How much of the known truth was answered; by sample where statistics (N, ...) of N samples are given."""
+        return sums["answered"]
+
     def by_class(self, modality: Modality, sums: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
         """Figure -> class -> value, None for a class that does not occur; empty where there are no classes."""
         return {}

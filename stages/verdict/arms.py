@@ -65,10 +65,11 @@ class Reports:
         modality, _, measure = figure.rpartition(".")
         figures = [fold.judged.figures[member] for member in members]
         whole = all(one.get(f"{modality}.coverage") == 1 for one in figures)
-        if whole or measure not in measure_of(self.modalities[modality]).of_answers:
+        kind = self.modalities[modality]
+        if whole or measure not in measure_of(kind).of_answers:
             return None
         sheets = [fold.sheets(member, modality) for member in members]
-        answered = [Sheets(fold.intervals, self.storage, records).answered(label) for label, records in sheets]
+        answered = [Sheets(fold.intervals, self.storage, records).answered(label, kind) for label, records in sheets]
         common = set.intersection(*answered)
         if all(each == common for each in answered):
             return None

@@ -127,3 +127,29 @@ def test_a_small_difference_is_no_nought(numbers: tuple[float, ...], words: str)
 def test_sources_of_a_small_unit_do_not_agree_by_nought() -> None:
     record = Record("consensus/x", "u", 2, (), meta={"figures": {"mae:i@a|i@b": [3e-9, 2]}})
     assert matrices([record], ["i@a", "i@b"])["mae"][0][1] == pytest.approx(1.5e-9)
+
+
+def test_levels_are_compared_on_what_both_answer(tmp_path: Path) -> None:
+    """The error of levels counts answers too, and its statistics count them in their own way."""
+    known, storage = inline.modalities(level={"type": "ordinal", "levels": 4}), Storage(str(tmp_path))
+    told = [
+        (i % 4, min(3, i % 4 + (i % 3 == 0)), None if i % 4 == 3 else max(0, i % 4 - (i % 5 == 0))) for i in range(60)
+    ]
+    names = ("level@truth", "level@one", "level@two")
+    samples = [
+        {n: None if v is None else known["level"].fit(v) for n, v in zip(names, row, strict=True)} for row in told
+    ]
+    raw = inline.ingested(storage, known, {"a": samples, "rest": samples[:4]}, 20)
+    split = {"pin": {"test": ["a"], "train": ["rest"]}}
+    shards = inline.finish(
+        inline.step(Shard(stage="shard", data="frames", split=split), storage, known, "shards", frames=raw)
+    )
+    stage = Evaluate(stage="evaluate", data="shards", pictures=0, intervals={"over": "frames", "draws": 100})
+    report = inline.finish(inline.step(stage, storage, known, "report", shards=shards))
+    claims = {"one": {"ours": "one", "theirs": "two", "figure": "level.mae"}}
+    verdict_stage = VerdictStage.model_validate({"stage": "verdict", "report": ["report"], "claims": claims})
+    made = inline.finish(inline.step(verdict_stage, storage, known, "verdict", report=report))
+    both = [row for row in told if row[2] is not None]
+    errors = [np.mean([abs(row[at] - row[0]) for row in both]) for at in (1, 2)]
+    sides = Concluded.from_manifest(made).claims["one"].sides
+    assert sides == {"one": pytest.approx(errors[0]), "two": pytest.approx(errors[1])}, "it ended with a KeyError"
