@@ -70,11 +70,16 @@ class Comparison:
         return families
 
     def differences(
-        self, who: Sequence[Subject], against: Sequence[str], best: Mapping[str, str | None]
+        self,
+        who: Sequence[Subject],
+        against: Sequence[str],
+        best: Mapping[str, str | None],
+        harder: Mapping[tuple[str, str], str] | None = None,
     ) -> list[ReportRow]:
         """Rows {who, against, figure, value, reference, difference, low, high, better: True, False or None (open)}.
 
-        `best`: modality -> name of its best expert. Raises KeyError for a reference nobody knows.
+        `best`: modality -> name of its best expert; `harder`: subject and modality -> an expert that is compared beside
+        the best. Raises KeyError for a reference nobody knows.
         """
         judged = [s.name for s in who if s.kind != "expert"] + list(self.families)
         rows = []
@@ -82,12 +87,13 @@ class Comparison:
             if reference != BEST_EXPERT and reference not in self.figures:
                 raise KeyError(reference)
             for name in judged:
-                for key in self.figures[name]:
-                    rival = best.get(key.rpartition(".")[0]) if reference == BEST_EXPERT else reference
-                    measured = key in self.rises
-                    if rival and rival != name and measured and key in self.figures[rival]:
-                        row = self._difference(name, rival, key)
-                        rows += [] if row is None else [row]
+                for key in (key for key in self.figures[name] if key in self.rises):
+                    modality = key.rpartition(".")[0]
+                    experts = [best.get(modality), (harder or {}).get((name, modality))]
+                    for rival in experts if reference == BEST_EXPERT else [reference]:
+                        if rival and rival != name and key in self.figures[rival]:
+                            row = self._difference(name, rival, key)
+                            rows += [] if row is None else [row]
         return rows
 
     # -- inside --------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Report:
         rows = verdict.table(self.who, self.figures, self.modalities, self.costs, grounds.rehearsals)
         classes = self._classes()
         best = {m: verdict.best(self.who, self.figures, "expert", m, d) for m, d in self.modalities.items()}
-        compared = self._compared(best, grounds)
+        compared = self._compared(best, decided, grounds)
         verdict.doubted(decided, grounds)
         models = verdict.sentences(decided, grounds, compared.get("differences", ()))
         sentences = [*grounds.sentences(), *models, *compared.pop("said", []), *self._lessons()]
@@ -130,7 +130,7 @@ class Report:
         return [self.truth[modality], *labels, *predicted]
 
     # -- inside ----------------------------------------------------------------------------------------------------
-    def _compared(self, best: Mapping[str, str | None], grounds: Grounds) -> dict[str, Any]:
+    def _compared(self, best: Mapping[str, str | None], decided: Mapping[str, Any], grounds: Grounds) -> dict[str, Any]:
         """Bounds, seeds, differences and what to say of them; empty where no intervals are wanted."""
         config = self.stage.intervals
         if config is None:
@@ -144,7 +144,8 @@ class Report:
         compared = Comparison(config, self.figures, draws, self.families, rises, self._common, of_answers)
         missing = {"champion"} - {s.name for s in self.who} if self.stage.champion else set()
         against = [name for name in self.stage.against if name not in missing]  # there may be no champion yet
-        rows = compared.differences(self.who, against, best)
+        harder = {(who, m): d["expert"] for who, mine in decided.items() for m, d in mine.items() if d.get("best")}
+        rows = compared.differences(self.who, against, best, harder)
         verdict.doubted_differences(rows, grounds.rehearsals)
         return {
             "intervals": {"level": config.level, "draws": config.draws, "over": config.over, "resampled": units},

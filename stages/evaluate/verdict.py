@@ -8,7 +8,7 @@ pixels is no rival. Consensus and models are not experts.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperloom.stages.evaluate.subject import Subject
@@ -63,13 +63,19 @@ def kind_of(name: str, kind: str, rehearsals: Mapping[str, str]) -> str:
 def best(who: Sequence[Subject], figures: Figures, kind: str, name: str, modality: Any) -> str | None:
     """The best subject of a kind by the metric of `modality`, called `name`; None when none of them answered enough."""
     key, leader, higher = f"{name}.{modality.metric}", None, directions(modality)[modality.metric]
-    for subject in who:
-        mine = figures.get(subject.name, {})
-        if subject.kind != kind or not math.isfinite(mine.get(key, math.nan)) or mine[f"{name}.coverage"] < ENOUGH:
-            continue
-        if leader is None or better(mine[key], figures[leader][key], higher):
-            leader = subject.name
+    for one in _able(who, figures, kind, name, modality):
+        if leader is None or better(figures[one][key], figures[leader][key], higher):
+            leader = one
     return leader
+
+
+def _able(who: Sequence[Subject], figures: Figures, kind: str, name: str, modality: Any) -> Iterator[str]:
+    """The subjects of a kind that answered enough of a modality to be its best."""
+    for one in (s.name for s in who if s.kind == kind):
+        mine = figures.get(one, {})
+        known = math.isfinite(mine.get(f"{name}.{modality.metric}", math.nan))
+        if known and mine[f"{name}.coverage"] >= ENOUGH:
+            yield one
 
 
 def verdict(
@@ -83,7 +89,9 @@ def verdict(
     are judged under the names in `teachers`, also what share of both they keep.
 
     By a figure that only counts answers (`Measure.of_answers`) model and expert are compared on the samples that both
-    answered, where these differ: `common` says which of the two figures and how many samples these are.
+    answered, where these differ: `common` says which of the two figures and how many samples these are. The best expert
+    may then have had the easiest samples: where a model does not beat another one, that is the expert, and `best` the
+    best.
 
     {model: {modality: {"measure", "value", "expert": name or None, "expert_value", "beats": bool or None,
     "keeps": {"teacher": name, "of_teacher", "of_expert"}}}}
@@ -96,10 +104,7 @@ def verdict(
             key = f"{name}.{modality.metric}"
             if not math.isfinite(figures.get(subject.name, {}).get(key, math.nan)):
                 continue
-            rival = best(who, figures, "expert", name, modality)
-            against = None if rival is None else figures[rival][key]
-            shared = _shared(common, subject.name, rival, name, modality)
-            row = _against(figures[subject.name][key], rival, against, shared, modality)
+            row = _hardest(subject.name, who, figures, name, modality, common)
             if teachers and teachers.get(subject.name):
                 above = [s for s in who if s.name in teachers[subject.name]]
                 teacher = best(above, figures, "model", name, modality)
@@ -109,6 +114,31 @@ def verdict(
                 del row["keeps"]
             decided.setdefault(subject.name, {})[name] = row
     return decided
+
+
+def _hardest(
+    subject: str, who: Sequence[Subject], figures: Figures, name: str, modality: Any, common: Common | None
+) -> dict[str, Any]:
+    """The row of the verdict on a model: against the best expert, or the one that is farthest ahead of it of those that
+    it does not beat."""
+    key, rises = f"{name}.{modality.metric}", directions(modality)[modality.metric]
+
+    def row(rival: str | None) -> dict[str, Any]:
+        against = None if rival is None else figures[rival][key]
+        shared = _shared(common, subject, rival, name, modality)
+        return _against(figures[subject][key], rival, against, shared, modality)
+
+    def ahead(one: Mapping[str, Any]) -> float:
+        mine = one.get("common", one)
+        return float(mine["expert_value"] - mine["value"]) * (1 if rises else -1)
+
+    leader = best(who, figures, "expert", name, modality)
+    first = row(leader)
+    if first["beats"] is False or common is None or modality.metric not in measure_of(modality).of_answers:
+        return first
+    others = [row(one) for one in _able(who, figures, "expert", name, modality) if one != leader]
+    hardest = max((one for one in others if one["beats"] is False), key=ahead, default=None)
+    return first if hardest is None else {**hardest, "best": leader}
 
 
 def _against(
@@ -175,6 +205,8 @@ def sentences(
         for modality, d in modalities.items():
             figure = f"{name}{grounds.mark(name) if grounds else ''}: {modality} {d['measure']} {d['value']:.4g}"
             best = f"(best: {d['expert']} {d['expert_value']:.4g})" if d["expert"] is not None else ""
+            if d.get("best"):
+                best = f"({d['expert']} {d['expert_value']:.4g}; the best, {d['best']}, answers other samples)"
             if d.get("rehearsal"):
                 lines.append(f"{figure} after a rehearsal of {d['rehearsal']}: not judged {best}".rstrip())
                 continue
@@ -187,16 +219,17 @@ def sentences(
                 lines.append(f"{figure}; it and the best expert answer no sample in common: not compared {best}")
             else:
                 undecided = (name, d["expert"], f"{modality}.{d['measure']}") in close
-                lines.append(f"{figure} {_relation(d['beats'], undecided)} {best}{_in_common(d.get('common'))}")
-            lines[-1] += _kept(d.get("keeps", {}))
+                lines.append(f"{figure} {_relation(d, undecided)} {best}{_in_common(d.get('common'))}")
+            lines[-1] += _kept(d)
     return lines
 
 
-def _relation(beats: bool, undecided: bool) -> str:
-    """Of a model and the best expert."""
+def _relation(row: Mapping[str, Any], undecided: bool) -> str:
+    """Of a model and the best expert, or the one that it does not beat."""
+    beats, whom = row["beats"], "every single expert" if row.get("best") else "the best expert"
     if undecided:
-        return f"is {'above' if beats else 'not above'} the best expert, too close to call"
-    return "beats every single expert" if beats else "DOES NOT beat the best expert"
+        return f"is {'above' if beats else 'not above'} {whom}, too close to call"
+    return "beats every single expert" if beats else f"DOES NOT beat {whom}"
 
 
 def _in_common(row: Mapping[str, Any] | None) -> str:
@@ -206,9 +239,10 @@ def _in_common(row: Mapping[str, Any] | None) -> str:
     return f"; on the {row['samples']} samples that both answer {row['value']:.4g} against {row['expert_value']:.4g}"
 
 
-def _kept(keeps: Mapping[str, Any]) -> str:
+def _kept(row: Mapping[str, Any]) -> str:
     """What a student keeps, as the end of its sentence."""
-    shares = [("of_teacher", f"its teacher ({keeps.get('teacher')})"), ("of_expert", "the best expert")]
+    keeps, expert = row.get("keeps", {}), row["expert"] if row.get("best") else "the best expert"
+    shares = [("of_teacher", f"its teacher ({keeps.get('teacher')})"), ("of_expert", expert)]
     kept = [f"{keeps[key]:.2f} of {whom}" for key, whom in shares if keeps.get(key) is not None]
     return f"; keeps {', '.join(kept)}" if kept else ""
 

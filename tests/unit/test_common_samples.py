@@ -41,6 +41,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Any]:
         bold = truth + (draw.uniform(0.6, 1.0) if easy else 8.0)
         shy = truth + draw.uniform(1.0, 1.4) if easy else None
         told = {"speed@truth": truth, "speed@bold": bold, "speed@shy": shy, "speed@mute": None if easy else truth}
+        told["speed@even"] = truth + 2.0
         samples.append({c: None if v is None else SPEED.fit([v]) for c, v in told.items()})
     raw = inline.ingested(storage, KNOWN, {"a": samples, "rest": samples[:8]}, 40)
     split = {"pin": {"test": ["a"], "train": ["rest"]}}
@@ -93,6 +94,27 @@ def test_a_model_is_held_against_an_expert_on_what_both_answer(judged: tuple[Sto
     assert said.endswith(f"better, on the {EASY} samples that both answer")
     (row,) = Comparison(config, figures, draws, {}, rises).differences(who, ["shy"], {})
     assert row["better"] is False and "samples" not in row
+
+
+def test_a_model_beats_every_expert_only_where_it_beats_each_on_what_both_answer(judged: tuple[Storage, Any]) -> None:
+    """The best by its own answers had the easy samples: another one is ahead of the model on all of them."""
+    figures, common = Judged.from_manifest(judged[1]).figures, shared(judged, "bold", "shy", "even")
+    who = [Subject("bold", "model"), Subject("shy", "expert"), Subject("even", "expert")]
+    assert verdict.best(who, figures, "expert", "speed", SPEED) == "shy"
+    assert figures["even"]["speed.mae"] == pytest.approx(2) and figures["bold"]["speed.mae"] > 2.5
+    decided = verdict.verdict(who, figures, {"speed": SPEED}, None, common)
+    row = decided["bold"]["speed"]
+    assert row["beats"] is False and (row["expert"], row["best"]) == ("even", "shy"), "it beat every single expert"
+    (line,) = verdict.sentences(decided)
+    assert line.endswith("DOES NOT beat every single expert (even 2; the best, shy, answers other samples)")
+    assert "best" not in verdict.verdict(who[:2], figures, {"speed": SPEED}, None, common)["bold"]["speed"]
+
+    draws = {n: common._sheets(n).draws(common._names[n]) for n in ("bold", "shy", "even")}
+    config, rises = Intervals(draws=300, over="frames"), {"speed.mae": False}
+    compared = Comparison(config, figures, draws, {}, rises, common, {"speed.mae"})
+    rows = compared.differences(who, ["best_expert"], {"speed": "shy"}, {("bold", "speed"): "even"})
+    assert [(r["against"], r["better"]) for r in rows] == [("shy", True), ("even", False)]
+    assert verdict.sentences(decided, None, [{**rows[1], "better": None}])[0].find("too close to call") > 0
 
 
 def test_who_answers_the_same_samples_is_compared_as_ever(judged: tuple[Storage, Any], tmp_path: Path) -> None:
