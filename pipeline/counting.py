@@ -26,6 +26,13 @@ def rounded(value: float, places: int) -> float:
     return float(f"{value:.4g}") if 0 < abs(value) < 10.0 ** (1 - places) else round(value, places)
 
 
+def placed(value: float, places: int, sign: str = "") -> str:
+    """With so many places behind the point; what has less than two digits there, as of a small unit, in two of its own.
+    `sign`: `+` for one before what is above zero too."""
+    small = 0 < abs(value) < 10.0 ** (1 - places)
+    return f"{value:{sign}.2g}" if small else f"{value:{sign}.{places}f}"
+
+
 def share(part: float, places: int = 1) -> str:
     """`12.5%` of a share between 0 and 1. Some are never none, and not all never all: `<0.1%`, `>99.9%`."""
     least = 10.0**-places

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline.counting import placed
 from hyperloom.stages.plot import blank, png
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def _panel(drawn: Any, tradeoff: Tradeoff, axis: str) -> None:
     best_first = sorted(tradeoff.rivals.items(), key=lambda item: item[1], reverse=tradeoff.higher)
     for number, (name, value) in enumerate(best_first[:LINES]):
         dash = ("--", "-.", ":")[number % 3]
-        drawn.axhline(value, linestyle=dash, linewidth=1, color=f"C{number % 9 + 1}", label=f"{name} {value:.3f}")
+        drawn.axhline(
+            value, linestyle=dash, linewidth=1, color=f"C{number % 9 + 1}", label=f"{name} {placed(value, 3)}"
+        )
     shown = ticks(x)
     drawn.set_xticks(shown, [_short(value) for value in shown], minor=False, rotation=30)
     drawn.set_xticks([], minor=True)

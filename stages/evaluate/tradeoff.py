@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hyperloom.pipeline.counting import rounded
+from hyperloom.pipeline.counting import placed, rounded
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.pipeline.recipes import variants
 from hyperloom.pipeline.recipes.recipe import RecipeFile
@@ -121,9 +121,10 @@ class Tradeoff:
         best = (max if self.higher else min)(self.points, key=lambda p: p.figure)
         enough = next(p for p in self.points if p is best or _within(p, best, self.higher))
         seeds = f" (mean of {best.seeds} seeds)" if best.seeds > 1 else ""
-        text = f"{self.figure}: {best.name} is the best of {len(self.points)} sizes with {best.figure:.3f}{seeds}"
+        most, least = (placed(p.figure, 3) for p in (best, enough))
+        text = f"{self.figure}: {best.name} is the best of {len(self.points)} sizes with {most}{seeds}"
         if enough is not best:
-            text += f"; {enough.name} ({enough.figure:.3f}, {enough.parameters:,} parameters) lies within its interval"
+            text += f"; {enough.name} ({least}, {enough.parameters:,} parameters) lies within its interval"
         for one, other in itertools.pairwise(self.points):
             if one.parameters == other.parameters:
                 text += f"; {one.name} and {other.name} are networks of the same size: widths come in steps"

@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hyperloom.pipeline.counting import placed
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.measure.measure import better, directions, measure_of
 
@@ -260,13 +261,8 @@ def difference_sentences(
         outcome = f"not judged, as {row['unproven']}" if row.get("unproven") else outcome
         who, against = (f"{row[side]}{grounds.mark(row[side]) if grounds else ''}" for side in ("who", "against"))
         lines.append(
-            f"{who} against {against}: {row['figure']} {_signed(row['difference'])} "
-            f"({100 * level:g} % interval {_signed(row['low'])} to {_signed(row['high'])}): {outcome}"
+            f"{who} against {against}: {row['figure']} {placed(row['difference'], 4, '+')} "
+            f"({100 * level:g} % interval {placed(row['low'], 4, '+')} to {placed(row['high'], 4, '+')}): {outcome}"
             + (f", on the {row['samples']} samples that both answer" if row.get("samples") else "")
         )
     return lines
-
-
-def _signed(difference: float) -> str:
-    """With its sign, in four places; one of a small unit in two digits of its own."""
-    return f"{difference:+.2g}" if 0 < abs(difference) < 1e-3 else f"{difference:+.4f}"

@@ -25,6 +25,8 @@ HOLDS: VerdictWord = "holds"
 REVERSED: VerdictWord = "reversed"
 UNSHOWN: VerdictWord = "not shown"
 FEWEST_PAIRS = 3
+OWNERS = {"margin": "not worse", "at": "keeps", "dial": "grows", "than": "interaction", "pairs": "ranks"}
+"""What is given for one kind of claim alone: beside another it would move the border, or be passed over."""
 
 
 class Pair(Config):
@@ -62,6 +64,11 @@ class Claim(Config):
     @model_validator(mode="after")
     def _whole(self) -> Claim:
         kind, pair = self.is_, bool(self.ours and self.theirs)
+        for name, owner in OWNERS.items():
+            if owner != kind and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is for `is: {owner}`, not for `is: {kind}`. Next: leave it out, or say {owner}"
+                )
         needs = {
             "keeps": (self.at is not None, "at: the share to keep"),
             "grows": (len(set(self.dial.values())) > 1, "dial: subjects with two values at least"),

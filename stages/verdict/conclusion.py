@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from hyperloom.pipeline.counting import placed
 from hyperloom.pipeline.result import Result, form
 from hyperloom.stages.verdict.claims import VerdictWord
 
@@ -36,10 +37,10 @@ class Conclusion:
     def sentence(self) -> str:
         """In words."""
         if self.interval is None:
-            return f"{self.word.upper()}: {self.value:+.4f}, too few samples for an interval"
-        low, high = self.interval
-        text = f"{self.word.upper()}: {self.value:+.4f} (95 % interval {low:+.4f} to {high:+.4f}"
-        return f"{text}, smallest effect that could be seen {self.smallest:.4f})"
+            return f"{self.word.upper()}: {placed(self.value, 4, '+')}, too few samples for an interval"
+        low, high = (placed(end, 4, "+") for end in self.interval)
+        text = f"{self.word.upper()}: {placed(self.value, 4, '+')} (95 % interval {low} to {high}"
+        return f"{text}, smallest effect that could be seen {placed(self.smallest or 0.0, 4)})"
 
 
 def _read_conclusions(value: Mapping[str, Any]) -> dict[str, Conclusion]:

@@ -126,7 +126,8 @@ def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's, of (pairs,) and each column of (pairs, N); ties get the mean of their ranks."""
+    """Spearman's, of (pairs,) and each column of (pairs, N); ties get the mean of their ranks. NaN where a gain is not
+    known: compared with others it would be the smallest."""
 
     def ranks(values: np.ndarray) -> np.ndarray:
         return ((values[:, None] > values[None]).sum(1) + (values[:, None] >= values[None]).sum(1)) / 2
@@ -134,7 +135,8 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     a, b = ranks(x[:, None]), ranks(y)
     a, b = a - a.mean(0), b - b.mean(0)
     norm = np.sqrt((a**2).sum(0) * (b**2).sum(0))
-    return np.divide((a * b).sum(0), norm, out=np.zeros(b.shape[1]), where=norm > 0)
+    known = np.divide((a * b).sum(0), norm, out=np.zeros(b.shape[1]), where=norm > 0)
+    return np.where(np.isfinite(y).all(0), known, np.nan)
 
 
 def _check(step: StepCheck, where: tuple[str, str], name: str, claim: Claim, report: ReportSchema | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from hyperloom.pipeline.recipes import recipe
 from hyperloom.pipeline.root import events
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.evaluate.tradeoff import Point, Tradeoff
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.verdict.bootstrap import Arm, bootstrap
 from hyperloom.stages.verdict.claims import Claim, together
-from hyperloom.stages.verdict.conclusion import Concluded
+from hyperloom.stages.verdict.conclusion import Concluded, Conclusion
 from hyperloom.stages.verdict.stage import VerdictStage
 from tests.unit import inline
 
@@ -105,6 +107,30 @@ def test_words_are_those_that_the_sources_deserve(reports: Any) -> None:
     assert one.smallest == pytest.approx((one.interval[1] - one.interval[0]) / 2)
 
 
+def test_a_claim_of_a_small_unit_is_no_nought() -> None:
+    one = Conclusion("holds", 3e-9, (2.1e-9, 4e-9), (3e-9,), (3e-9,), 9.5e-10, 0.0, {"a": 5e-9, "b": 2e-9})
+    interval = "(95 % interval +2.1e-09 to +4e-09, smallest effect that could be seen 9.5e-10)"
+    assert one.sentence() == f"HOLDS: +3e-09 {interval}"
+    assert replace(one, interval=None).sentence() == "HOLDS: +3e-09, too few samples for an interval"
+    points = [Point("s", 2e-9, (1e-9, 3e-9), 10), Point("m", 1.5e-9, (1e-9, 2.5e-9), 20)]
+    said = Tradeoff("s", "report", "current.mae", False, "test", 9, points, {}).sentence()
+    assert (
+        said == "current.mae: m is the best of 2 sizes with 1.5e-09; s (2e-09, 10 parameters) lies within its interval"
+    )
+
+
+def test_ranks_of_draws_that_nobody_knows_are_unknown(reports: Any) -> None:
+    """One group is too few to be resampled: there are no draws, so there is no interval."""
+    storage, done = reports
+    config = {"config": {"intervals": {"over": "groups", "draws": 100}}}
+    alone = storage, {"report-a": replace(done["report-a"], payload=config)}
+    pairs = {n: {"ours": n, "theirs": "poor", "predictor": p} for n, p in (("good", 3), ("fair", 2), ("twin", 1))}
+    claims = {"foretold": {"figure": "digit.accuracy", "is": "ranks", "pairs": pairs}}
+    one = _concluded(alone, **claims).claims["foretold"]
+    assert one.interval is None and one.word == "not shown", "it ran from 0 to 0"
+    assert _concluded(reports, **claims).claims["foretold"].interval is not None
+
+
 def test_what_the_reports_lack_is_refused_when_the_recipe_is_read() -> None:
     text = """\
 name: claims
@@ -141,6 +167,9 @@ steps:
         ({"is": "grows", "dial": {"a": 1, "b": 1}}, "grows needs dial"),
         ({"ours": "a", "theirs": "b", "is": "interaction"}, "interaction needs than"),
         ({"is": "ranks"}, "ranks needs pairs: 3 at least"),
+        ({"ours": "a", "theirs": "b", "margin": 0.1}, "margin is for `is: not worse`, not for `is: better`"),
+        ({"ours": "a", "theirs": "b", "than": {"ours": "c", "theirs": "d"}}, "than is for `is: interaction`"),
+        ({"ours": "a", "theirs": "b", "is": "not worse", "at": 0.9}, "at is for `is: keeps`"),
     ],
 )
 def test_a_claim_that_is_none_is_refused(claim: dict[str, Any], words: str) -> None:
