@@ -146,13 +146,43 @@ def judge(
         best = f", counted from the best there was, {base:.4g}; the champion has lost {behind:.4g}" if behind else ""
         other, against = base + condition.offset, f" against {base + condition.offset:.4g}{best}"
     elif condition.who:
-        other = condition.offset + _figure(report, _named(condition, report), condition.figure)
-        against = f" against {other:.4g}{_difference(report, subject, _named(condition, report), condition.figure)}"
+        return _rivalled(condition, subject, report, measured)
     for who, figure in ((subject, value), (condition.who or "the limit", other)):
         if not math.isfinite(figure):
             return _undecided(condition, f"{who}'s figure is no number ({figure})")
     passed = bool(_OPERATORS[condition.op](value, other))
     return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} ({measured}{against})")
+
+
+def _rivalled(condition: GateCondition, subject: str, report: Judged, measured: str) -> Decision:
+    """Against somebody of the report, by what both answered where these are other samples than each answered."""
+    reasons = []
+    for rival in _named(condition, report, subject):
+        value, base, samples = _met(report, subject, rival, condition.figure)
+        for who, figure in ((subject, value), (condition.who, base)):
+            if not math.isfinite(figure):
+                return _undecided(condition, f"{who}'s figure is no number ({figure})")
+        other = base + condition.offset
+        common = f"; on the {samples} samples that {rival} answers too {value:.4g}" if samples else ""
+        against = f"{common} against {other:.4g}{_difference(report, subject, rival, condition.figure)}"
+        if not _OPERATORS[condition.op](value, other):
+            return Decision(condition, False, f"{condition}: FAILS ({measured}{against})")
+        reasons.append(against)
+    return Decision(condition, True, f"{condition}: holds ({measured}{''.join(reasons)})")
+
+
+def _met(report: Judged, subject: str, rival: str, figure: str) -> tuple[float, float, int]:
+    """The figures of both, and on how many samples where the report compared them on those that both answered (0: each
+    on its own): an error of somebody who is silent where it is hard is of easier samples."""
+    modality, _, measure = figure.rpartition(".")
+    for row in report.differences or ():
+        if (row["who"], row["against"], row["figure"]) == (subject, rival, figure) and row.get("samples"):
+            return row["value"], row["reference"], row["samples"]
+    row = report.verdict.get(subject, {}).get(modality, {})
+    if (row.get("expert"), row.get("measure")) == (rival, measure) and (shared := row.get("common")):
+        mine, theirs = (math.nan if shared[k] is None else shared[k] for k in ("value", "expert_value"))
+        return mine, theirs, shared["samples"]
+    return _figure(report, subject, figure), _figure(report, rival, figure), 0
 
 
 def _count(report: Judged, figure: str) -> int:
@@ -182,14 +212,17 @@ def _difference(report: Judged, subject: str, other: str, figure: str) -> str:
     return ""
 
 
-def _named(condition: GateCondition, report: Judged) -> str:
+def _named(condition: GateCondition, report: Judged, subject: str) -> list[str]:
+    """Whom a condition means: of the best expert also the one that the report says is harder to beat."""
     if condition.who != BEST_EXPERT:
-        return condition.who
+        return [condition.who]
     modality = judged_modality(condition.figure)
     expert = report.best_expert.get(modality)
     if expert is None:
         raise ValueError(f"{condition}: the report has no expert of {modality!r}")
-    return expert
+    row = report.verdict.get(subject, {}).get(modality, {})
+    harder = row.get("best") and condition.figure == f"{modality}.{row['measure']}"
+    return [expert, row["expert"]] if harder else [expert]
 
 
 def _figure(report: Judged, subject: str, figure: str) -> float:

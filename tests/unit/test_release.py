@@ -141,6 +141,37 @@ def test_a_decision_names_split_samples_and_interval() -> None:
         assert words in reason, reason
 
 
+@pytest.mark.parametrize(
+    ("common", "harder", "passed", "words"),
+    [
+        (
+            (0.8, 0.9),
+            None,
+            True,
+            "samples of the split `test`; on the 9 samples that far answers too 0.8 against 0.9",
+        ),
+        ((1.2, 0.9), None, False, "answers too 1.2 against 0.9"),
+        ((0.8, 0.9), (2.0, 1.9), False, "; on the 11 samples that even answers too 2 against 1.9"),
+        ((0.8, 0.9), (2.0, None), False, "CANNOT BE DECIDED, best_expert's figure is no number"),
+    ],
+)
+def test_an_expert_that_answered_fewer_is_met_on_what_both_answer(
+    common: tuple[float, float], harder: tuple[float, float | None] | None, passed: bool, words: str
+) -> None:
+    """Its mean over easier samples, 1, is no figure to hold the model's over all, 2, against."""
+    row = {"who": "student", "against": "far", "figure": "depth.mae", "low": None, "samples": 9}
+    more: dict[str, Any] = {"samples": 12, "differences": [{**row, "value": common[0], "reference": common[1]}]}
+    if harder:
+        both = {"value": harder[0], "expert_value": harder[1], "samples": 11}
+        ahead = {"measure": "mae", "expert": "even", "best": "far", "common": both}
+        more["verdict"] = {"student": {"depth": ahead}}
+    report = Judged.from_manifest(Manifest("evaluate", "", {}, body={**BODY, **more}))
+    outcome = judge(parse("depth.mae", "< best_expert"), "student", report, None)
+    assert outcome.passed is passed and words in outcome.reason, outcome.reason
+    if not harder:
+        assert judge(parse("depth.mae", "< far"), "student", report, None).passed is passed
+
+
 # -- the stage ---------------------------------------------------------------------------------------------------------
 def _network() -> bytes:
     """rgb (N, H, W, 3) uint8 -> semantic: water where red is above 128, as scores; depth: blue."""
