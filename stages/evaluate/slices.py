@@ -45,8 +45,8 @@ SURE = 0.05
 
 
 class Slice(Config):
-    """`weather@truth`, `group`, or `{column: speed@telemetry, bins: 4}`: bins of as many samples each, or with `edges:
-    [10, 30]` below 10, 10 to 30, and from 30 on."""
+    """`weather@truth`, `group`, or `{column: speed@telemetry, bins: 4}`: bins of as many samples each, as far as equal
+    numbers, which stay together, let them be; or with `edges: [10, 30]` below 10, 10 to 30, and from 30 on."""
 
     column: str
     bins: int = Field(4, ge=2, le=50)
@@ -247,7 +247,18 @@ def _values(one: Slice, kind: Any, rows: np.ndarray, valid: np.ndarray) -> list[
     numbers = np.where(valid & np.isfinite(rows[:, 0]), rows[:, 0], np.nan).astype(np.float64)
     known, labels = np.isfinite(numbers), _labels(one)
     edges = np.array(one.edges, rows.dtype).astype(np.float64)  # as the numbers are stored: .7 lies from .7 on
-    if not one.edges and known.any():
-        edges = np.quantile(numbers[known], np.arange(1, one.bins) / one.bins)
     places = np.searchsorted(edges, numbers, side="right")
+    if not one.edges and known.any():
+        places[known] = _shared_out(numbers[known], one.bins)
     return [[labels[place]] if ok else [UNKNOWN] for place, ok in zip(places, known, strict=True)]
+
+
+def _shared_out(numbers: np.ndarray, bins: int) -> np.ndarray:
+    """(N,) the bin of each number, from 0. Equal ones are in that of their middle: of a column that is 0 for most all
+    bins below an edge that is 0 too would be empty, and all that is more lie with what is 0."""
+    shares, ranked = np.arange(1, bins) / bins, np.sort(numbers)
+    edges = np.quantile(ranked, shares)
+    lowest, highest = (np.searchsorted(edges, numbers, side=side) for side in ("left", "right"))
+    first, last = (np.searchsorted(ranked, numbers, side=side) for side in ("left", "right"))
+    middle = np.searchsorted(shares, (first + last) / (2 * len(numbers)), side="right")
+    return np.where(last - first > 1, np.clip(middle, lowest, highest), highest)

@@ -137,7 +137,10 @@ class Evaluate(Stage):
         # samples without a value were among those of a class that is called unknown
         sliced = defined(modalities, (one.column for one in self.slices if one.column != GROUP))
         unknown = any(UNKNOWN in kind.counted for kind in sliced)
-        changed = {"edges": edges, "in common": of_answers, "exact overlaps": exact, "no value": unknown}
+        # equal numbers at the edge of bins were all above it, the smallest in the third of four bins
+        binned = defined(modalities, (one.column for one in self.slices if one.column != GROUP and not one.edges))
+        ties = any(kind.plain_numbers for kind in binned)
+        changed = {"edges": edges, "in common": of_answers, "exact overlaps": exact, "no value": unknown, "ties": ties}
         return {**pooled, **{name: 2 for name, concerned in changed.items() if concerned}}
 
     def pooled_boxes(self, modalities: Mapping[str, Any]) -> dict[str, int]:

@@ -176,3 +176,30 @@ def test_samples_without_a_value_are_none_of_a_class_called_unknown(tmp_path: An
         assert parts == {f"sex@t={last}": {"g/000"}, f"sex@t={nothing}": {"g/001"}}
     stage = Evaluate.model_validate({"stage": "evaluate", "data": "shards", "truth": {}, "slices": ["sex@t", "group"]})
     assert "no value" in stage.revised_for(kind) and "no value" not in stage.revised_for(other)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "parts"),
+    [
+        ([0] * 8 + [1, 2], {"2 of 4": [0] * 8, "4 of 4": [1, 2]}),
+        ([0] * 3 + [1, 2, 3, 4, 5, 6, 7], {"1 of 4": [0] * 3, "2 of 4": [1, 2], "3 of 4": [3, 4], "4 of 4": [5, 6, 7]}),
+        ([1, 2] + [9] * 8, {"1 of 4": [1, 2], "3 of 4": [9] * 8}),
+        ([5] * 4, {"3 of 4": [5] * 4}),
+        ([3, 1, 2, 4, 8, 7, 6, 5], {"1 of 4": [1, 2], "2 of 4": [3, 4], "3 of 4": [5, 6], "4 of 4": [7, 8]}),
+        ([1, 2, 3, 4, 5], {"1 of 4": [1], "2 of 4": [2], "3 of 4": [3], "4 of 4": [4, 5]}),
+    ],
+)
+def test_bins_lay_what_is_nothing_for_most_apart_from_what_is_more(
+    numbers: list[float], parts: dict[str, list[float]], tmp_path: Any
+) -> None:
+    """Of rain that is mostly 0 all was in the last of four bins, or the 0 in the second with what is a little more."""
+    known, storage = inline.modalities(rain={"type": "scalar"}), Storage(str(tmp_path))
+    samples = [{"rain@gauge": known["rain"].fit([number])} for number in numbers]
+    made = inline.ingested(storage, known, {"g": samples}, len(samples))
+    each = members([Slice(column="rain@gauge", bins=4)], storage, [made.records[0].file.path], known)
+    assert {name: sorted(numbers[int(key[-3:])] for key in keys) for name, keys in each.items()} == {
+        f"rain@gauge={name}": values for name, values in parts.items()
+    }
+    stage = Evaluate.model_validate({"stage": "evaluate", "data": "shards", "slices": [{"column": "rain@gauge"}]})
+    edged = stage.model_copy(update={"slices": (Slice(column="rain@gauge", edges=(1.0,)),)})
+    assert "ties" in stage.revised_for(known) and "ties" not in edged.revised_for(known)
