@@ -169,9 +169,15 @@ def _entry_point(kind: str, type_: str) -> str | None:
 
 
 def _installed() -> tuple[tuple[str, int], ...]:
-    """The folders of packages and when each was changed: a notebook may install one while it runs."""
-    folders = [path for path in sys.path if os.path.isdir(path)]
-    return tuple((path, os.stat(path).st_mtime_ns) for path in folders)
+    """Where packages lie and when each place was changed: a notebook may install one while it runs."""
+    return tuple((path, _changed(path)) for path in sys.path)
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
 
 
 @cache

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from hyperloom.pipeline.config import Config
 from hyperloom.pipeline.errors import SourceError, StorageError, Torn
 from hyperloom.pipeline.host import project
 from hyperloom.pipeline.root import filelist
@@ -102,11 +103,12 @@ class Digests:
         finally:
             self._listed = before
 
-    def listed(self, reader: object, look: Callable[[], T]) -> T:
-        """What `look` gives, for a `reader` that is known by all it says of itself, and by the project it is of."""
+    def listed(self, what: str, reader: Config, look: Callable[[], T]) -> T:
+        """What `look` gives, of what is asked of a `reader`, who is known by its fields (also those that it does not
+        show, as who asks may see other files), and by the project it is of."""
         if self._listed is None:
             return look()
-        key = f"{reader!r} {project.current().folders}"
+        key = f"{what} of {type(reader).__qualname__} {reader.model_dump()!r} {project.current().folders}"
         if key not in self._listed:
             self._listed[key] = look()
         return self._listed[key]  # type: ignore[no-any-return]

@@ -18,7 +18,7 @@ ALONE = 1.8
 APART = 0.15
 """Difference of shares of a class, or of hits in a slice, below which nothing is said."""
 DIFFER = 0.02
-"""Share of a value in which sources differ, below which nothing is said."""
+"""Share of a value in which sources differ, or of the magnitude of numbers, below which nothing is said."""
 FEWEST = 20
 CHANCE = 0.01
 MOST_SLICES = 500

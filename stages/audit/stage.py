@@ -11,7 +11,8 @@ no model of the recipe is asked: what a student says of the labels may be named 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -30,6 +31,7 @@ from hyperloom.stages.base import Producer, modality_of
 from hyperloom.stages.lesson import inherited
 from hyperloom.stages.remarks import announce
 from hyperloom.stages.schema import SamplesSchema, recheck
+from hyperloom.stages.shard import content
 
 Score = Literal["quality", "label", "outlier", "agreement", "copy", "fault"]
 ID_DIGITS = 16
@@ -74,7 +76,8 @@ class Audit(Stage):
         pictures = [kind is not None and kind.rgb for kind in named or modalities.values()]
         concerned = any(map(embedding, modalities.values())) or not any(pictures)
         concerned = len(named) > 1 or (not all(pictures) if named else concerned)
-        return {**_surveys_revised(modalities), **({"features": 2} if concerned else {})}
+        features = {"features": 2} if concerned else {}
+        return _surveys_revised(modalities) | _courses_revised(modalities.values()) | features
 
     def uses(self) -> set[str]:
         return {modality_of(c) for c in (*self.labels, *self.features, *self.student.values(), *self.out)}
@@ -103,7 +106,9 @@ class Audit(Stage):
         known = {name: step.modalities[name] for name in sorted({modality_of(c) for c in questions.columns})}
         meaning = {"revision": self.revision, "asked": repr(questions), "of": {n: payload(m) for n, m in known.items()}}
         things = (modality_of(column) for column in questions.labels if boxed(known[modality_of(column)]))
-        if revised := _surveys_revised({name: known[name] for name in (*questions.beside, *things)}):
+        looked = [known[modality_of(column)] for column in (*questions.features, *questions.telling)]
+        revised = _surveys_revised({name: known[name] for name in (*questions.beside, *things)})
+        if revised := revised | _courses_revised(looked):
             meaning["revised"] = revised
         space = f"audit/{fingerprint(meaning)[:SHORT]}"
         units = [self._unit(space, part, questions.columns) for part in data.parts]
@@ -183,3 +188,9 @@ def _surveys_revised(modalities: Mapping[str, Any]) -> dict[str, int]:
     changed = {"texts": any(kind.textual for kind in kinds), "tags": tags, "many classes": many}
     numbers = {"differences": 3} if any(map(counts_units, kinds)) else {}
     return {name: 2 for name, concerned in changed.items() if concerned} | numbers
+
+
+def _courses_revised(kinds: Iterable[Any]) -> dict[str, int]:
+    """Many numbers of a small unit were one value, and so were large ones that vary little."""
+    courses = any(kind.dtype.kind == "f" and math.prod(kind.shape) >= content.LARGE for kind in kinds)
+    return {"courses": 2} if courses else {}

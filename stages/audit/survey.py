@@ -20,11 +20,12 @@ from hyperloom.stages.audit import cells
 from hyperloom.stages.audit.compared import MISSING
 from hyperloom.stages.audit.features import boxed, counts_units, features, ids_dtype, marks
 from hyperloom.stages.base import GROUP, INDEX, KEY, modality_of
+from hyperloom.stages.measure.apart import ColumnPair, disagreement
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.shard import content, likeness
 from hyperloom.stages.table import read_table, write_table
 
-FLAT = 1e-6
+FLAT = 2 * float(np.finfo(np.float32).eps)
 """Of the largest number of a value: one that varies less is constant."""
 
 
@@ -98,12 +99,13 @@ class Surveyor:
         for column in self.questions.labels:
             output |= self._label(column, values, rows)
         for name, columns in self.questions.beside.items():
-            from hyperloom.stages.measure.apart import disagreement
-
-            apart = disagreement(answers := {c: values[c] for c in columns}, self.modalities[name])
+            kind = self.modalities[name]
+            answers = exact({c: values[c] for c in columns}, kind) if counts_units(kind) else values
+            apart = disagreement({c: answers[c] for c in columns}, kind)
             if apart is not None:
-                least = rounding(answers, self.modalities[name])
-                output[f"differ:{name}"] = np.where(apart <= least, 0, apart).astype(np.float32)[:, None]
+                output[f"differ:{name}"] = apart.astype(np.float32)[:, None]
+            if apart is not None and counts_units(kind):
+                output[f"size:{name}"] = sizes([answers[c] for c in columns])[:, None]
         return output
 
     def _label(self, column: str, values: Mapping[str, Any], rows: int) -> dict[str, np.ndarray]:
@@ -160,20 +162,33 @@ class Surveyor:
         return output
 
 
-def rounding(columns: Mapping[str, tuple[np.ndarray, np.ndarray]], modality: Modality) -> np.ndarray:
-    """(N,) mean differences that may be those of stored numbers alone, in the modality's unit; 0 of all but numbers."""
-    values = [v.reshape(len(v), -1) for v, _ in columns.values()]
-    if not counts_units(modality) or modality.unit_vectors or not values[0].shape[1]:
-        return np.zeros(len(values[0]))
+def exact(columns: Mapping[str, ColumnPair], modality: Modality) -> dict[str, ColumnPair]:
+    """Columns of numbers in which those that differ by the rounding of stored numbers alone are the same."""
+    output: dict[str, ColumnPair] = {}
+    for column, (values, valid) in columns.items():
+        for others, _ in output.values():
+            with np.errstate(invalid="ignore", over="ignore"):
+                values = np.where(np.abs(values - others) <= _rounding(values, others, modality), others, values)
+        output[column] = (values, valid)
+    return output
+
+
+def _rounding(one: np.ndarray, other: np.ndarray, modality: Modality) -> np.ndarray | float:
+    """One step of stored numbers and one of memory's float32, at the larger of two."""
     if modality.stored.kind != "f":
-        return np.full(len(values[0]), abs(modality.scale))
-    exact = np.finfo(np.float32).eps
-    sizes = [
-        np.abs(v - modality.offset) * np.finfo(modality.stored).eps + np.abs(v) * exact
-        for v in (np.where(np.isfinite(v), v, np.nan).astype(np.float64) for v in values)
-    ]
-    known = [np.isfinite(size).sum(1) for size in sizes]
-    return np.maximum.reduce([np.nansum(size, 1) / np.maximum(n, 1) for size, n in zip(sizes, known, strict=True)])
+        return 1.01 * abs(modality.scale)
+    stored = np.fmax(np.abs(one - modality.offset), np.abs(other - modality.offset)).astype(modality.stored)
+    return np.spacing(stored).astype(np.float32) + np.spacing(np.fmax(np.abs(one), np.abs(other)))
+
+
+def sizes(columns: Sequence[ColumnPair]) -> np.ndarray:
+    """(N,) float32 mean magnitude of what columns say, 0 where none says anything."""
+    total, count = np.float64(0), np.float64(0)
+    for values, valid in columns:
+        flat = np.abs(values.reshape(len(values), -1).astype(np.float64))
+        known = np.isfinite(flat) & valid[:, None]
+        total, count = total + np.where(known, flat, 0).sum(1), count + known.sum(1)
+    return np.asarray(total / np.maximum(count, 1), np.float32)
 
 
 def faults(
@@ -223,7 +238,7 @@ def _stored(name: str, array: np.ndarray) -> Any:
     """An Arrow column of bytes of one length, or of numbers where a sample has one by nature."""
     import pyarrow as pa
 
-    if name.startswith(("label:", "differ:")):
+    if name.startswith(("label:", "differ:", "size:")):
         return pa.array(array[:, 0])
     rows = np.ascontiguousarray(array)
     width = rows.itemsize * rows.shape[1]

@@ -162,18 +162,28 @@ class Annotated(Source):
 def of_one_file(
     listed: list[tuple[ListedPicture, FileDigest | None]], path: str
 ) -> list[tuple[ListedPicture, FileDigest | None]]:
-    """Each file once. Two names that are one file, as of a store that was moved, count once where they are marked the
-    same; else they may be two pictures, of which one is not here, and the file has a fault."""
+    """Each file once. A name that ends as its file's does goes before those that share no more than the last part,
+    whose pictures are not here. Two that fit as well, as of a store that was moved, count once where they are marked
+    the same; else they may be two pictures, and the file has a fault."""
+    exact = {file.path for one, file in listed if file and _ends_alike(one.name, file.name)}
     first: dict[str, ListedPicture] = {}
-    output, same = [], 0
+    output: list[tuple[ListedPicture, FileDigest | None]] = []
+    same = 0
     for one, file in listed:
+        if file and file.path in exact and not _ends_alike(one.name, file.name):
+            output.append((one, None))
+            continue
         other = first.setdefault(file.path, one) if file else one
         if other is one:
             output.append((one, file))
         elif one.marks and one.marks == other.marks:
             same += 1
         elif file:
-            both = f"{other.name} and {one.name} of {path} are both {file.name}, and are marked differently"
+            names = [other.name, one.name]
+            if names[0] == names[1]:  # of one picture there are two files of labels
+                names = [p.sides.get("annotations", p.name) for p in (other, one)]
+            differ = ", and are marked differently" if one.marks else ""
+            both = f"{names[0]} and {names[1]} of {path} are both of {file.name}{differ}"
             other.sides["fault"] = f"{both}. Next: keep both with their folders below `images`, or take one out"
             other.digest = fingerprint([other.digest, one.digest])
     if same:
@@ -181,6 +191,15 @@ def of_one_file(
         known = json.loads(sides.get("remarks", "[]"))
         sides["remarks"] = json.dumps([*known, f"{same} pictures stand under two names, and count once"])
     return output
+
+
+def _ends_alike(name: str, file: str) -> bool:
+    plain = _plain(name)
+    return plain == file or plain.endswith(f"/{file}") or file.endswith(f"/{plain}")
+
+
+def _plain(name: str) -> str:
+    return os.path.normpath(name.replace("\\", "/")).lstrip("/")
 
 
 class Places:
@@ -196,7 +215,7 @@ class Places:
 
     def file(self, name: str) -> FileDigest | None:
         """The picture's file; None where it is not there."""
-        plain = os.path.normpath(name.replace("\\", "/")).lstrip("/")
+        plain = _plain(name)
         match = self._pictures.get(plain)
         if match is None:
             same = self._by_base.get(plain.rsplit("/", 1)[-1], [])

@@ -52,7 +52,7 @@ class ListedPicture:
     digest: str
     sides: dict[str, str] = field(default_factory=dict)
     marks: str = ""
-    """The digest without ids, of one of several files, or where names are addresses."""
+    """The digest without ids, of one of several files, or of one of which another may be of the same picture."""
     at: str = ""
     """When somebody annotated it last; nothing where the file does not say."""
     annotated: bool = True
@@ -116,7 +116,8 @@ class AnnotationFiles:
             same = bases.get(own.rsplit("/", 1)[-1], [])
             name = whole.get(own) or (same[0] if len(same) == 1 else own)
             sides = {"annotations": file.path, "sha": file.sha256, **known}
-            listed.append(ListedPicture(name, "", fingerprint([file.sha256, known.get("names", "")]), sides))
+            marks = fingerprint([file.sha256, known.get("names", "")])
+            listed.append(ListedPicture(name, "", marks, sides, marks))
             seen.add(name)
         without = sorted(set(pictures) - seen)
         return listed + [ListedPicture(name, "", "", {"nobody": "yes"}) for name in without]

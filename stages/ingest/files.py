@@ -135,7 +135,7 @@ class Files(FileSource):
         alike = [file for file in files if stems[stem(file.name).rpartition("/")[2]] > 1]
         for column, side in self.columns.items():
             given: dict[str, set[str]] = {}
-            for file in alike:
+            for file in alike if "{stem" in side.path or side.path.lower().endswith(".csv") else files:
                 if side.shows(names := self._names(file.name)):
                     named = names["stem"] if side.path.lower().endswith(".csv") else side.place({**names, "frame": 0})
                     given.setdefault(f"{names['group']}/{named}" if "group" in side.path else named, set()).add(

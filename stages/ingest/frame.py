@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Sides = tuple[int, int]
+ARRAYS = (".npy", ".npz")
 ASPECT = 0.02
 """How much the aspects of a picture and of its label may differ, beside the rounding of their sides."""
 
@@ -61,29 +62,31 @@ def same_aspect(one: Sides, other: Sides) -> bool:
 
 
 def frame_of(data: bytes, path: str, modality: Any) -> Frame | None:
-    """That of a picture's bytes; None for what is none. Raises ValueError for what is no image."""
-    if not modality.rgb or path.lower().endswith((".npy", ".npz")):
+    """That of a picture's bytes; None for what is none, or what only its own modality reads."""
+    orientation = getattr(modality, "orientation", None)
+    if not modality.rgb or orientation is None or path.lower().endswith(ARRAYS):
         return None
-    head = imagefile.header(data, path)
-    if head.orientation == 1 or modality.orientation == "ignore":
+    try:
+        head = imagefile.header(data, path)
+    except ValueError:
+        return None  # whoever reads it says what is wrong
+    if head.orientation == 1 or orientation == "ignore":
         return Frame(head.sides, head.sides)
     remark("EXIF turns or mirrors the picture; its labels are taken as drawn on the turned one (orientation: ignore)")
     return Frame(head.shown, head.sides)
 
 
-def drawn(modality: Any) -> bool:
-    """Are values drawn on a picture: boxes, maps?"""
-    return not modality.rgb and (modality.markup == "boxes" or modality.height_width is not None)
-
-
 class Framed:
-    """Of one sample after the other: its picture, where it has one, and the labels drawn on it."""
+    """Of one sample after the other: its picture, where it has one, and the labels drawn on it. Of several pictures
+    nobody knows which a label was drawn on."""
 
     def __init__(self, kinds: Mapping[str, Any]):
         """`kinds`: modalities by column."""
         pictures = [c for c, kind in kinds.items() if kind.rgb and kind.times <= 1]
-        labelled = any(drawn(kind) for kind in kinds.values())
-        self._picture = pictures[0] if len(pictures) == 1 and labelled else ""
+        drawn = {c for c, kind in kinds.items() if not kind.rgb and (kind.markup == "boxes" or kind.height_width)}
+        self.labels = drawn if len(pictures) == 1 else set()
+        """Columns of labels that are compared with the picture."""
+        self._picture = pictures[0] if self.labels else ""
         self._frame: Frame | None = None
 
     def order(self, columns: Iterable[str]) -> list[str]:
@@ -95,8 +98,10 @@ class Framed:
         """Bytes that are a value of `column`. Raises ValueError for a label that was drawn on another picture."""
         if column == self._picture:
             self._frame = frame_of(data, name, modality)
-        elif self._frame is not None and drawn(modality) and (sides := _sides(data, name, modality)) is not None:
-            aligned(sides, self._frame, name, column)
+        elif self._frame is not None and column in self.labels:
+            sides = _sides(data, name, modality)
+            if sides is not None and min(sides) > 1:
+                aligned(sides, self._frame, name, column)
 
 
 def _sides(data: bytes, name: str, modality: Any) -> Sides | None:
@@ -104,6 +109,21 @@ def _sides(data: bytes, name: str, modality: Any) -> Sides | None:
     if modality.markup == "boxes":
         return box_files.sides(data, name)
     try:
-        return imagefile.header(data, name).sides
-    except ValueError:
-        return None  # an array, or what whoever reads it says
+        if name.lower().endswith(ARRAYS):
+            shape = _shape(data)
+            return (shape[0], shape[1]) if len(shape) > 1 else None
+        return imagefile.header(data, name).shown  # a map is turned by an EXIF of its own
+    except (ValueError, OSError, EOFError, KeyError):
+        return None  # whoever reads it says what is wrong
+
+
+def _shape(data: bytes) -> tuple[int, ...]:
+    """That of the array in a .npy or of the only one in a .npz."""
+    import io
+
+    import numpy as np
+
+    loaded = np.load(io.BytesIO(data), allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return loaded.shape
+    return loaded[loaded.files[0]].shape if len(loaded.files) == 1 else ()

@@ -119,7 +119,7 @@ class Source(Plugin):
 
     def listed(self, digests: Digests) -> list[Piece]:
         """The same pieces, once in a look at recipes (`Digests.look`)."""
-        return digests.listed(self, lambda: self.pieces(digests))
+        return digests.listed("pieces", self, lambda: self.pieces(digests))
 
     def items(self, piece: Piece) -> list[Item]:
         """The samples that `piece` promises, in order. A piece that cannot be opened is one item."""
@@ -143,6 +143,10 @@ class Source(Plugin):
     def meaning(self, column: str) -> dict[str, Any]:
         """What makes a column what it is, apart from the files' content."""
         return {**payload(self), "column": column}
+
+    def of_bytes(self, column: str, modality: Any) -> bool:
+        """Is a value of the column all bytes of a file, which may lie beside a picture in the same sample?"""
+        return False
 
     def revised_for(self, column: str, modality: Any) -> dict[str, int]:
         """What of a column's meaning has changed for such a modality alone, as `Stage.revised_for` says it."""

@@ -28,6 +28,7 @@ from hyperloom.pipeline.stage import Forecast, Stage, StepRun
 from hyperloom.stages import remarks
 from hyperloom.stages.base import ORDER, Partition, Producer, modality_of
 from hyperloom.stages.ingest.check import checked
+from hyperloom.stages.ingest.frame import Framed
 from hyperloom.stages.ingest.limit import limited
 from hyperloom.stages.ingest.look import suspicions
 from hyperloom.stages.ingest.source import Item, Piece
@@ -62,8 +63,11 @@ class Ingest(Stage):
         return {modality_of(column) for column in self.source.offers()}
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
-        columns = [c for c in self.source.offers() if modality_of(c) in modalities]
-        return {n: v for c in columns for n, v in self._moved(c, modalities[modality_of(c)]).items()}
+        kinds = {c: kind for c in self.source.offers() if (kind := modalities.get(modality_of(c))) is not None}
+        moved = {n: v for c, kind in kinds.items() for n, v in self._moved(c, kind).items()}
+        # labels in rows and tars were not compared with how their picture is turned
+        turned = any(self.source.of_bytes(c, kinds[c]) for c in Framed(kinds).labels)
+        return moved | ({"turned": 2} if turned else {})
 
     def _moved(self, column: str, modality: Any) -> dict[str, int]:
         """Class maps that a file has in another size were resized to up to half a pixel beside their picture; of
@@ -83,7 +87,7 @@ class Ingest(Stage):
         return checked(self, step)
 
     def facts(self, digests: Digests) -> dict[str, Any]:
-        return {"pieces": digests.listed(f"facts of {self.source!r}", lambda: self.source.facts(digests))}
+        return {"pieces": digests.listed("facts", self.source, lambda: self.source.facts(digests))}
 
     def units(self, step: StepRun) -> tuple[list[Unit], dict[str, Worker]]:
         units, workers, _ = self._planned(step)

@@ -26,7 +26,7 @@ from hyperloom.stages.ingest.cell import Cell, named
 from hyperloom.stages.ingest.declared import Declared
 from hyperloom.stages.ingest.excerpt import ExcerptReader, is_video
 from hyperloom.stages.ingest.film import installed
-from hyperloom.stages.ingest.frame import Framed, drawn
+from hyperloom.stages.ingest.frame import Framed
 from hyperloom.stages.ingest.numerals import PLAIN, Numerals, hint
 from hyperloom.stages.ingest.parts import Namesakes, field_of, identity
 from hyperloom.stages.ingest.rows import NAMED, TABLES, Dialect, stored
@@ -95,10 +95,12 @@ class Table(Source):
         return super().revised() + (self.decimal == "," and read)
 
     def revised_for(self, column: str, modality: Any) -> dict[str, int]:
-        """Classes such as `1,5` were read as numbers; labels were not compared with how their picture is turned."""
+        """Classes such as `1,5` were read as numbers."""
         rewritten = any(PLAIN._replace(decimal=self.decimal).one(name) != name for name in modality.counted)
-        classes = {"classes": 2} if self.columns[column].field and rewritten else {}
-        return classes | ({"turned": 2} if len(self.columns) > 1 and drawn(modality) else {})
+        return {"classes": 2} if self.columns[column].field and rewritten else {}
+
+    def of_bytes(self, column: str, modality: Any) -> bool:
+        return bool(self.columns[column].file) or modality.height_width is not None  # a map is no other cell
 
     @property
     def numerals(self) -> Numerals:

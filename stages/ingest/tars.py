@@ -21,7 +21,7 @@ from hyperloom.pipeline.config import placement
 from hyperloom.pipeline.errors import SourceError
 from hyperloom.pipeline.fingerprint import fingerprint
 from hyperloom.stages.base import modality_of
-from hyperloom.stages.ingest.frame import Framed, drawn
+from hyperloom.stages.ingest.frame import Framed
 from hyperloom.stages.ingest.sidefile import fetch
 from hyperloom.stages.ingest.source import Item, Piece, Read, Source, Values, group_pattern, one_by_one, path_safe, stem
 from hyperloom.stages.remarks import remark
@@ -96,9 +96,8 @@ class WebDataset(Source):
     def order(self) -> str:
         return "files in the order of the tars"
 
-    def revised_for(self, column: str, modality: Any) -> dict[str, int]:
-        """Labels were not compared with how their picture is turned."""
-        return {"turned": 2} if len(self.columns) > 1 and drawn(modality) else {}
+    def of_bytes(self, column: str, modality: Any) -> bool:
+        return True
 
     def _value(self, column: str, item: Item, modality: Any, framed: Framed) -> Any:
         for ending in self.columns[column].split(";"):

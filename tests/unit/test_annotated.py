@@ -420,6 +420,39 @@ def test_one_picture_under_two_addresses_counts_once_or_is_refused(tmp_path: Pat
         assert "old/street/b.png and new.example/street/b.png" in wrong["b"] and "marked differently" in wrong["b"]
 
 
+def test_a_picture_of_another_folder_that_is_not_here_does_not_take_the_place_of_one_that_is(tmp_path: Path) -> None:
+    """The last part of their addresses is the same: one has the file, with its own group, the other is not there."""
+    (tmp_path / "i/cam2").mkdir(parents=True)
+    (pictures(tmp_path / "flat") / "b.png").rename(tmp_path / "i/cam2/b.png")
+
+    def task(number: int, folder: str, answer: str) -> dict[str, Any]:
+        said = {"type": "choices", "value": {"choices": [answer]}, "from_name": "x", "to_name": "image"}
+        return {"id": number, "data": {"image": f"s3://o/{folder}/b.png"}, "annotations": [{"result": [said]}]}
+
+    for answer in ("rain", "sun"):
+        (tmp_path / "t.json").write_text(json.dumps([task(1, "cam1", answer), task(2, "cam2", "rain")]))
+        made, storage = ingest(
+            tmp_path / f"root {answer}", format="label-studio", path=str(tmp_path / "t.json"),
+            images=str(tmp_path / "i"), columns=["rgb@camera", "weather@truth"],
+        )  # fmt: skip
+        rows = table(made, storage)
+        assert (rows["key"], rows["group"], rows["weather@truth"]) == (["cam2/b"], ["cam2"], ["rain"])
+        assert left_out(made, storage) == {
+            "o/cam1/b": "ValueError: the annotations list o/cam1/b.png, which is not there"
+        }
+
+
+def test_two_files_of_labels_of_one_picture_are_named(tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images")
+    for folder, line in (("one", "0 .5 .5 .2 .2"), ("two", "1 .5 .5 .2 .2")):
+        (tmp_path / f"labels/{folder}").mkdir(parents=True)
+        (tmp_path / f"labels/{folder}/b.txt").write_text(line + "\n")
+    (tmp_path / "data.yaml").write_text("names: {0: car, 1: dog}\n")
+    made, storage = ingest(tmp_path / "root", format="yolo", path=str(tmp_path / "labels"), images=str(images))
+    (why,) = left_out(made, storage).values()
+    assert "one/b.txt and " in why and "two/b.txt" in why and "are both of b.png, and are marked differently" in why
+
+
 @pytest.mark.parametrize("layout", ["coco", "coco-panoptic"])
 def test_classes_of_whole_pictures_come_back_from_coco(tmp_path: Path, layout: Any) -> None:
     """They were written and never read: a category was missing, and a multilabel said no to all."""

@@ -366,7 +366,11 @@ def test_a_course_of_small_numbers_is_not_one_value(unit: float) -> None:
     known = inline.modalities(trace={"type": "vector", "length": 64})
     rows = (unit * np.random.default_rng(0).normal(size=(3, 64))).astype(np.float32)
     rows[1] = unit
-    assert faults({"trace@log": (rows, np.ones(3, bool))}, known, ["trace@log"]) == ["", "trace@log is one value", ""]
+    rows = np.concatenate([rows, 5_300_000 + np.linspace(0, 4, 64, dtype=np.float32)[None]])  # a northing in metres
+    words = faults({"trace@log": (rows, np.ones(4, bool))}, known, ["trace@log"])
+    assert words == ["", "trace@log is one value", "", ""]
+    stage = Audit(stage="audit", data=("frames",))
+    assert stage.revised_for(known)["courses"] == 2
     drawn = lines_to_rgb(rows[:1].T)
     assert (drawn == lines_to_rgb(rows[:1].T / np.float32(unit))).mean() > 0.99 and (drawn > 24).any(2).any(1).all()
 
@@ -391,6 +395,49 @@ def test_experts_that_differ_by_rounding_agree(tmp_path: Any, unit: float, apart
     assert [i for i, level in enumerate(table["agreement"]) if level < 1] == ([7] if apart else [])
     named = [list(f["worst"]) for f in made.findings if f["kind"] == "disagreement"]
     assert named == ([[table["key"][7]]] if apart else [])
+
+
+@pytest.mark.parametrize("storage_", ["uint8", "float16", "float32"])
+def test_one_object_of_a_map_that_experts_see_elsewhere_is_no_rounding(tmp_path: Any, storage_: str) -> None:
+    """Of 1 % of the pixels the mean difference is as small as the rounding of all."""
+    known = inline.modalities(
+        depth={"type": "dense", "size": [64, 64], "range": [0, 80], "storage": storage_},
+        normals={"type": "dense", "size": [16, 16], "channels": 3, "direction": True},
+        age={"type": "scalar"},
+    )
+    draw, rows = np.random.default_rng(0), []
+    for i in range(40):
+        depth = draw.uniform(20, 40, (64, 64, 1)).astype(np.float32)
+        other = np.nextafter(depth, np.float32(0))
+        if i == 7:
+            other[:6, :7] += 20
+        up = known["normals"].to_memory(known["normals"].to_stored(np.full((16, 16, 3), 3**-0.5, np.float32)))
+        near = up * np.float32(1 + 2.0**-12) if i % 2 else up
+        rows.append({"depth@a": depth, "depth@b": other, "normals@a": up, "normals@b": near})
+        rows[-1]["age@a"] = np.float32([i])
+    storage = Storage(str(tmp_path))
+    frames = inline.ingested(storage, known, {"g": rows}, rows=40)
+    stage = Audit(stage="audit", data=("frames",), pictures=0, features=("age@a",))
+    made = Audited.from_manifest(inline.finish(inline.step(stage, storage, known, "audit", frames=_as_experts(frames))))
+    table = read_table(storage, made.table).to_pydict()
+    assert [i for i, level in enumerate(table["agreement"]) if level < 1] == [7]
+    assert [list(f["worst"]) for f in made.findings if f["kind"] == "disagreement"] in ([["g/007"]], [])
+
+
+def test_small_differences_among_equal_experts_are_no_finding(tmp_path: Any) -> None:
+    """Where most are equal the usual difference is none, and every other was far above it."""
+    known = inline.modalities(score={"type": "scalar", "range": [0, 1]}, age={"type": "scalar"})
+    rows = [
+        {"score@a": np.float32([0.5]), "score@b": np.float32([0.5 + 1e-4 * max(0, i - 23)]), "age@a": np.float32([i])}
+        for i in range(40)
+    ]
+    storage = Storage(str(tmp_path))
+    frames = inline.ingested(storage, known, {"g": rows}, rows=40)
+    stage = Audit(stage="audit", data=("frames",), pictures=0, features=("age@a",))
+    made = inline.finish(inline.step(stage, storage, known, "audit", frames=_as_experts(frames)))
+    audit = Audited.from_manifest(made)
+    assert min(read_table(storage, audit.table).to_pydict()["agreement"]) == 0
+    assert [f for f in audit.findings if f["kind"] == "disagreement"] == []
 
 
 def _as_experts(frames: Manifest) -> Manifest:

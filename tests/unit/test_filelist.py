@@ -244,6 +244,6 @@ def test_a_plan_lists_a_source_once_and_the_next_plan_anew(tmp_path: Path, monke
     loaded, storage = recipe.load(tmp_path / "a.yaml"), Storage(str(tmp_path / "root"))
     digests = Digests(storage)
     first = [step.fingerprint for step in plan(loaded, storage, digests)]
-    assert len(walks) == 1
+    assert len(walks) == 1, "once"
     (tmp_path / "data/0/new.png").write_bytes(b"y")
     assert plan(loaded, storage, digests)[0].fingerprint != first[0] and len(walks) == 2

@@ -264,6 +264,29 @@ def test_boxes_of_the_stored_picture_do_not_lie_on_the_turned_one(tmp_path: Path
         assert stage(source).revised_for(KNOWN) == {"stored boxes": 2}
 
 
+def tarred(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            tar.addfile(about, io.BytesIO(data))
+
+
+def test_maps_of_a_tar_that_are_arrays_or_have_an_exif_of_their_own_are_compared_as_they_are_read(
+    tmp_path: Path,
+) -> None:
+    mask, turned = np.zeros((12, 16), np.uint8), file("JPEG", np.zeros((12, 16, 3), np.uint8), 6)
+    tarred(tmp_path / "a.tar", {"own.jpg": turned, "own.png": file("PNG", mask, 6)})
+    tarred(tmp_path / "b.tar", {"stored.jpg": turned, "stored.npy": npy(mask), "shown.jpg": turned,
+                                "shown.npy": npy(mask.T.copy())})  # fmt: skip
+    for name, ending, kept in (("a", "png", ["own"]), ("b", "npy", ["shown"])):
+        source = {"type": "webdataset", "path": f"{tmp_path}/{name}.tar",
+                  "columns": {"semantic@truth": ending, "rgb@camera": "jpg"}}  # fmt: skip
+        made, storage = ingest(tmp_path / f"root {name}", source)
+        assert [key.rpartition("/")[2] for key, *_ in rows(made, storage)] == kept
+        assert all("EXIF" in why for why in left_out(made, storage).values())
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet", "tar"])
 def test_labels_that_a_row_or_a_tar_has_beside_its_picture_lie_on_it_as_it_is_turned(tmp_path: Path, kind: str) -> None:
     """Only side files of pictures were compared: of tables and tars the stored picture's labels lay elsewhere."""
@@ -279,11 +302,7 @@ def test_labels_that_a_row_or_a_tar_has_beside_its_picture_lie_on_it_as_it_is_tu
     columns = {"objects@truth": "json", "semantic@truth": "png", "rgb@camera": "jpg"}
     files = {f"{n}.{end}": d for n in sides for end, d in (("jpg", turned), ("png", maps[n]), ("json", boxes[n]))}
     if kind == "tar":
-        with tarfile.open(tmp_path / "a.tar", "w") as tar:
-            for name, data in files.items():
-                about = tarfile.TarInfo(name)
-                about.size = len(data)
-                tar.addfile(about, io.BytesIO(data))
+        tarred(tmp_path / "a.tar", files)
     for column in ("objects@truth", "semantic@truth"):
         chosen = {c: end for c, end in columns.items() if c in (column, "rgb@camera")}
         table = {"type": "table", "path": f"{tmp_path}/a.{kind}", "key": "id"}
@@ -303,7 +322,8 @@ def test_labels_that_a_row_or_a_tar_has_beside_its_picture_lie_on_it_as_it_is_tu
         (lost,) = left_out(made, storage).values()
         assert [key.rpartition("/")[2] for key, *_ in rows(made, storage)] == ["shown"]
         assert column in lost and "EXIF" in lost and "orientation: ignore" in lost
-        assert stage(source).revised_for(KNOWN)["turned"] == 2
+        cell = kind == "parquet" and column == "objects@truth"  # boxes in cells are lists, as a rule
+        assert ("turned" in stage(source).revised_for(KNOWN)) != cell
 
 
 @pytest.mark.parametrize(

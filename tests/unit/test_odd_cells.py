@@ -511,21 +511,24 @@ def test_what_stands_for_unknown_does_so_behind_a_scale(tmp_path: Path) -> None:
     assert np.isnan(row[0]) and row[1] == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize(("path", "asked"), [("{stem}.npy", True), ("{key}.npy", False), ("rows.csv", True)])
+@pytest.mark.parametrize(
+    ("path", "asked"), [("{stem}.npy", True), ("{key}.npy", False), ("rows.csv", True), ("all.npy", False)]
+)
 def test_files_of_one_stem_that_share_a_label_are_asked_about(tmp_path: Path, path: str, asked: bool) -> None:
     for folder in ("x", "y"):
         (tmp_path / "i" / folder).mkdir(parents=True)
         (tmp_path / "l" / folder).mkdir(parents=True)
         (tmp_path / "i" / folder / "1.png").write_bytes(file("PNG", np.zeros((4, 6, 3), np.uint8)))
         (tmp_path / "l" / folder / "1.npy").write_bytes(npy(np.array([float(folder == "y")])))
-    (tmp_path / "l" / "1.npy").write_bytes(npy(np.array([2.0])))
-    (tmp_path / "l" / "rows.csv").write_text("name,v\n1,2\n")
+    (tmp_path / "i/y/2.png").write_bytes(file("PNG", np.zeros((4, 6, 3), np.uint8)))
+    for name in ("1", "2", "y/2", "all"):  # the last is of all pictures, whatever their stem
+        (tmp_path / f"l/{name}.npy").write_bytes(npy(np.array([2.0])))
+    (tmp_path / "l" / "rows.csv").write_text("name,v\n1,2\n2,2\n")
     source = {"type": "files", "path": f"{tmp_path}/i", "columns": {"speed@a": f"{tmp_path}/l/{path}"}}
     storage = Storage(str(tmp_path / "root"))
     manifest = inline.finish(inline.step(stage(source), storage, KNOWN))
-    assert values(storage, manifest, "speed@a") == (
-        {"x/1": [2.0], "y/1": [2.0]} if asked else {"x/1": [0.0], "y/1": [1.0]}
-    )
+    own = {"x/1": [0.0], "y/1": [1.0], "y/2": [2.0]}
+    assert values(storage, manifest, "speed@a") == (own if "{key}" in path else {key: [2.0] for key in own})
     assert any("files of one stem in several folders" in text for text in manifest.body["remarks"]) == asked
 
 

@@ -190,3 +190,28 @@ def test_a_plugin_that_is_installed_while_a_process_runs_is_known(tmp_path: Path
         "from hyperloom.stages.label.python import Python\n\n\nclass Tidal(Python):\n    pass\n"
     )
     assert plugins.load("expert", "tidal").__name__ == "Tidal" and "tidal" in plugins.types("expert")
+
+
+def test_who_asks_belongs_to_a_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sources that differ in a credential alone may see other files: within a plan they were listed as one."""
+    (tmp_path / "tenants.py").write_text(
+        "from hyperloom.pipeline.config import secret\n"
+        "from hyperloom.stages.ingest.source import Piece, Source\n\n\n"
+        "class Tenant(Source):\n"
+        "    token: str = secret()\n\n"
+        "    def offers(self):\n        return ('rgb@camera',)\n\n"
+        "    def pieces(self, digests):\n        return [Piece(self.token, self.token)]\n"
+    )
+    monkeypatch.setenv("TA", "first-tenant")
+    monkeypatch.setenv("TB", "second-tenant")
+    steps = "".join(
+        f"  {n}: {{stage: ingest, source: {{type: 'tenants:Tenant', token: '${{{n.upper()}}}'}}}}\n"
+        for n in ("ta", "tb")
+    )
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        f"name: a\nroot: {tmp_path}/root\nmodalities: {{rgb: {{type: image, size: [4, 4]}}}}\nsteps:\n{steps}"
+    )
+    storage = Storage(str(tmp_path / "root"))
+    first, second = plan(recipe.load(path), storage, Digests(storage))
+    assert first.fingerprint != second.fingerprint
