@@ -16,7 +16,7 @@ from hyperloom.stages.measure.cost import RUNTIMES
 from hyperloom.stages.measure.measure import better, directions, measure_of
 from hyperloom.stages.report.history import latencies
 from hyperloom.stages.report.page import Estimate, PageTable, Section, Tone, Words
-from hyperloom.stages.report.render import written
+from hyperloom.stages.report.render import number, written
 from hyperloom.stages.report.root import ReportedRoot
 from hyperloom.stages.results import Drifted, Ingested, Judged, Labels, Released, Shards, Trained
 
@@ -223,12 +223,17 @@ def _headline(root: ReportedRoot, report: Judged) -> str:
 
 
 def _verdict(report: Judged, name: str, expert: str, figure: str) -> str:
+    """What the difference says, and of which samples it is where the expert left some out."""
     for row in report.differences or ():
-        if (row["who"], row["against"], row["figure"]) != (name, expert, figure) or row.get("better") is not None:
+        if (row["who"], row["against"], row["figure"]) != (name, expert, figure):
             continue
+        both = f"on the {row['samples']:,} samples that both answer" if row.get("samples") else ""
+        common = f"; {both} {number(row['value'])} against {number(row['reference'])}" if both else ""
+        if row.get("better") is not None:
+            return common
         if row.get("low") is None:
-            return "; these are too few samples to say how sure that is"
-        return ": too close to call on so few samples"
+            return f"{common}; these are too few samples to say how sure that is"
+        return f"{common}: too close to call on so few samples"
     return ""
 
 

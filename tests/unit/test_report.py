@@ -487,14 +487,23 @@ def test_groups_are_of_the_same_samples_for_everybody(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("bounds", "words"),
+    ("bounds", "more", "words"),
     [
-        ((None, None), "(a) 0.1; these are too few samples to say how sure that is."),
-        ((-0.1, 0.9), "(a) 0.1: too close to call on so few samples."),
+        ((None, None), {}, "(a) 0.1; these are too few samples to say how sure that is."),
+        ((-0.1, 0.9), {}, "(a) 0.1: too close to call on so few samples."),
+        ((0.1, 0.9), {"better": True}, "(a) 0.1."),
+        (
+            (0.1, 0.9),
+            {"samples": 1200, "value": 0.8, "reference": 0.05, "better": True},
+            "(a) 0.1; on the 1,200 samples that both answer 0.8 against 0.05.",
+        ),
     ],
 )
-def test_without_an_interval_nothing_is_called_close(judged: Path, bounds: Any, words: str) -> None:
-    """A test split of one group has no interval: 0.9 against 0.1 was `too close to call`."""
+def test_without_an_interval_nothing_is_called_close(
+    judged: Path, bounds: Any, more: dict[str, Any], words: str
+) -> None:
+    """A test split of one group has no interval: 0.9 against 0.1 was `too close to call`. Of an expert that left
+    samples out it is said what both come to on the others."""
     row = {"who": "student", "against": "a", "figure": "semantic.miou", "difference": 0.8, "better": None}
     report = Judged(
         "test",
@@ -503,7 +512,7 @@ def test_without_an_interval_nothing_is_called_close(judged: Path, bounds: Any, 
         truth={"semantic": "semantic@truth"},
         kinds={"student": "model", "a": "expert"},
         best_expert={"semantic": "a"},
-        differences=[row | {"low": bounds[0], "high": bounds[1]}],
+        differences=[row | {"low": bounds[0], "high": bounds[1]} | more],
     )
 
     class Reported(root.ReportedRoot):
