@@ -14,6 +14,8 @@ range in bins of their own. Counts add up over groups, so any dealing of the gro
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,8 @@ from hyperloom.stages.drift import distances
 from hyperloom.stages.modality import Modality
 
 TENTHS, FINE = 10, 256
+SMALL = 1e-3
+"""A column that stays below this is of a small unit: what is closer to zero than a thousandth of it is much of it."""
 FURTHEST = 100.0
 """The largest shift that is told: a reference that never varies has no deviation."""
 
@@ -69,7 +73,9 @@ def measures(
         counts = [np.sum([[*f["classes"], f["unknown"]] for f in group], 0) for group in groups]
         return [*measured, Measured(column, "js", np.array(counts, np.float64), distances.js, rows - missing)]
     numbers = [[f for f in group if "count" in f] for group in groups]
-    kinds = {"psi": (_histogram, TENTHS, distances.psi), "ks": (sampled, FINE, distances.ks)}
+    before = [f for group, newer in zip(numbers, new, strict=True) if not newer for f in group]
+    means = partial(sampled, small=of_small_unit(before, [f for group in numbers for f in group]))
+    kinds = {"psi": (_histogram, TENTHS, distances.psi), "ks": (means, FINE, distances.ks)}
     for name, (counted, bins, distance) in kinds.items():
         counts_ = binned([[counted(f) for f in group] for group in numbers], new, bins)
         if counts_ is not None:
@@ -118,10 +124,28 @@ def _histogram(figures: ColumnFigures) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(counts)), counts
 
 
-def sampled(figures: ColumnFigures) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and counts of the means of the samples (stages.shard.summaries)."""
+def sampled(figures: ColumnFigures, small: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and counts of the means of the samples (stages.shard.summaries); with `small` also of those that count as
+    zero else."""
     samples = figures.get("samples", {})
-    return np.array(samples.get("codes", ()), np.int64), np.array(samples.get("counts", ()), np.int64)
+    counts = Counter(dict(zip(samples.get("codes", ()), samples.get("counts", ()), strict=True)))
+    for code, count in samples.get("small", ()) if small else ():
+        counts.subtract({0: count})
+        counts.update({code: count})
+    present = sorted(code for code in counts if counts[code])
+    return np.array(present, np.int64), np.array([counts[code] for code in present], np.int64)
+
+
+def of_small_unit(reference: Sequence[ColumnFigures], every: Sequence[ColumnFigures]) -> bool:
+    """Are the numbers of the reference so small that what counts as zero else is none, and do all shards say it? Those
+    of before did not."""
+    largest = max((abs(end) for f in reference for end in (*f["min"], *f["max"])), default=math.inf)
+    return largest < SMALL and all(map(_says_small, every))
+
+
+def _says_small(figures: ColumnFigures) -> bool:
+    samples = figures.get("samples", {})
+    return "small" in samples or 0 not in samples.get("codes", ())
 
 
 def binned(groups: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], new: np.ndarray, bins: int) -> np.ndarray | None:

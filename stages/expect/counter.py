@@ -46,6 +46,7 @@ def counted(step: StepRun, column: str, files: Sequence[File]) -> list[dict[str,
     """The additive figures of each file (`stages.shard.statistics`), in their order."""
     kind = step.modalities[modality_of(column)]
     revision = [REVISION, *(["crowds"] if kind.markup == "masks" else [])]  # which were things among the others
+    revision += ["small"] if kind.dtype.kind == "f" and not kind.counted and not kind.limits else []  # were all zero
     space = f"expect/{fingerprint([*revision, column, payload(kind)])[:SHORT]}"
     ids = [file.sha256[:16] for file in files]
     units = {i: Unit(space, i, "expect", {"column": column, "path": f.path}) for i, f in zip(ids, files, strict=True)}

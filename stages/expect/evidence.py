@@ -25,7 +25,7 @@ from hyperloom.stages.modality.stored import stored
 from hyperloom.stages.results import Consensus, Judged, Samples, Shards, Trained
 from hyperloom.stages.table import read_table
 
-REVISION = 3
+REVISION = 4
 """What was measured otherwise is measured again."""
 MEASURES = ("equal", "f1", "correlation", "angle")
 """Of agreement, the first that a modality has."""
@@ -173,9 +173,11 @@ def _of_means(measure: str, sides: Sequence[Sequence[Mapping[str, Any]]]) -> flo
     import numpy as np
 
     from hyperloom.stages.drift import distances
-    from hyperloom.stages.drift.measured import FINE, TENTHS, binned, sampled
+    from hyperloom.stages.drift.measured import FINE, TENTHS, binned, of_small_unit, sampled
 
-    means = [[sampled(figures) for figures in side] for side in sides]
+    known = [[figures for figures in side if "count" in figures] for side in sides]
+    small = of_small_unit(known[0], [figures for side in known for figures in side])
+    means = [[sampled(figures, small) for figures in side] for side in known]
     counts = binned(means, np.array([False, True]), FINE if measure == "ks" else TENTHS)
     if counts is None or not counts[1].sum():
         return 0.0

@@ -25,6 +25,8 @@ from hyperloom.stages.results import Judged
 
 CHAMPION, BEST_EXPERT = "champion", "best_expert"
 _OPERATORS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+ROUNDING = 1e-9
+"""The share of a figure that sums and differences lose by rounding: figures that differ by less are equal."""
 _SIGNS = str.maketrans({"−": "-", "–": "-", "≥": ">=", "≤": "<="})
 """What people and their editors write for the signs of a keyboard."""
 _SIDES = re.compile(r"(>=|<=|>|<)\s*(.+)")
@@ -150,7 +152,8 @@ def judge(
     for who, figure in ((subject, value), (condition.who or "the limit", other)):
         if not math.isfinite(figure):
             return _undecided(condition, f"{who}'s figure is no number ({figure})")
-    passed = bool(_OPERATORS[condition.op](value, other))
+    equal = math.isclose(value, other, rel_tol=ROUNDING)  # .8 is not above .7 + .1, and nobody is better by a last bit
+    passed = "=" in condition.op if equal else bool(_OPERATORS[condition.op](value, other))
     return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} ({measured}{against})")
 
 

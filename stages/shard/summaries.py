@@ -26,7 +26,8 @@ KEPT = 4
 EVEN = 1024
 """Bins over a known range."""
 NOUGHT = 1e-6
-"""What is closer to zero counts as zero where no range is known."""
+"""What is closer to zero counts as zero where no range is known; `small` says what it is all the same, for columns of a
+small unit (currents in amperes)."""
 _SHIFT = 17
 """Bits of a float32 that are dropped: sign, exponent and six bits of the mantissa stay."""
 _TOGETHER = 1 << 20
@@ -38,7 +39,12 @@ def codes(modality: Modality, values: np.ndarray) -> np.ndarray:
     if modality.limits:
         lowest, highest = modality.limits
         return np.clip((values - lowest) / (highest - lowest) * EVEN, 0, EVEN - 1).astype(np.int64)
-    single = np.where(np.abs(values) < NOUGHT, 0, values).astype(np.float32)
+    return _exact(np.where(np.abs(values) < NOUGHT, 0, values))
+
+
+def _exact(values: np.ndarray) -> np.ndarray:
+    """The bins of numbers without a known range, however close to zero."""
+    single = values.astype(np.float32)
     size = (np.abs(single).view(np.int32) >> _SHIFT).astype(np.int64)
     return np.where(single < 0, -size, size)
 
@@ -49,6 +55,7 @@ class NumberSummaries:
     def __init__(self, modality: Modality):
         self.modality = modality
         self._counts: Counter[int] = Counter()
+        self._small: Counter[int] = Counter()
         self._ends: list[tuple[float, int]] = []
 
     def add(self, values: np.ndarray, index: np.ndarray, scaled: bool, known: np.ndarray | None = None) -> None:
@@ -64,15 +71,20 @@ class NumberSummaries:
             self._note(means[kept], mine[kept])
 
     def figures(self) -> dict[str, Any]:
-        """{"codes", "counts", "low", "high"}; the latter two are [mean, row in the shard], the furthest out first."""
+        """{"codes", "counts", "low", "high"}; the latter two are [mean, row in the shard], the furthest out first.
+        Where some count as zero also {"small": [[code, count]]}, those of them that are not."""
         present = sorted(self._counts)
-        low, high = _ends(self._ends)
+        low, high = ([list(e) for e in ends] for ends in _ends(self._ends))
         counts = [self._counts[code] for code in present]
-        return {"codes": present, "counts": counts, "low": [list(e) for e in low], "high": [list(e) for e in high]}
+        small = {"small": [[code, self._small[code]] for code in sorted(self._small)]}
+        small = small if 0 in self._counts and not self.modality.limits else {}
+        return {"codes": present, "counts": counts, "low": low, "high": high, **small}
 
     def _note(self, means: np.ndarray, index: np.ndarray) -> None:
         numbers, counts = np.unique(codes(self.modality, means), return_counts=True)
         self._counts.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+        if not self.modality.limits:
+            self._small.update(_exact(means[(np.abs(means) < NOUGHT) & (means != 0)]).tolist())
         outer = {*_lowest(means), *_lowest(-means)}
         low, high = _ends([*self._ends, *((float(f"{means[i]:.6g}"), int(index[i])) for i in outer)])
         self._ends = sorted({*low, *high})

@@ -296,6 +296,34 @@ def test_a_shard_is_newer_by_the_columns_that_are_compared(usual: Any, tmp_path:
         assert result.groups == newer, columns
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-4, 1e-9, 1e-12])
+def test_a_spread_that_changes_is_seen_in_any_unit(tmp_path: Path, unit: float) -> None:
+    """Currents in amperes were all zero to `ks`, and nothing had moved."""
+
+    def groups(names: range, far: float) -> dict[str, list[dict[str, Any]]]:
+        random = np.random.default_rng([*names])
+        return {
+            f"f{name:03d}": [{SPEED: np.array([unit * random.normal(random.choice([-1, 1]) * far, 0.1)], np.float32)}
+                             for _ in range(20)] for name in names
+        }  # fmt: skip
+
+    result, _, _ = drifted(tmp_path / "far", groups(range(12), 1), groups(range(12, 24), 3))
+    assert (SPEED, "ks") in alarms(result) and result.figures[SPEED]["ks"]["value"] == pytest.approx(0.5, abs=0.06)
+    same, _, _ = drifted(tmp_path / "same", groups(range(12), 1), groups(range(12, 24), 1))
+    assert not same.alarm
+
+
+def test_shards_that_did_not_say_small_numbers_are_compared_as_before(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    old = {f"f{i:03d}": [{SPEED: np.array([1e-9 * (i + k + 1)], np.float32)} for k in range(10)] for i in range(8)}
+    new = {f"f{i:03d}": [{SPEED: np.array([1e-9 * (i + k + 1)], np.float32)} for k in range(10)] for i in range(8, 14)}
+    before = sharded(storage, old)
+    for record in before.records:
+        assert record.meta["statistics"][SPEED]["samples"].pop("small")
+    result, _, _ = compared(storage, before, old | new)
+    assert result.figures[SPEED]["ks"]["value"] == 0
+
+
 def test_more_of_the_same_is_no_alarm(tmp_path: Path) -> None:
     seed = 1
     result, made, _ = drifted(tmp_path, flights(seed, range(24)), flights(seed, range(24, 36)))

@@ -171,12 +171,15 @@ def test_nothing_has_no_distance(tmp_path: Path, measure: str) -> None:
 
 @pytest.mark.parametrize("measure", ["js", "psi", "ks"])
 @pytest.mark.parametrize("of", ["samples", "shards"])
-def test_numbers_without_a_range_are_seen_to_move_within_a_power_of_four(tmp_path: Path, measure: str, of: str) -> None:
+@pytest.mark.parametrize("unit", [1, 1e-10])
+def test_numbers_without_a_range_are_seen_to_move_within_a_power_of_four(
+    tmp_path: Path, measure: str, of: str, unit: float
+) -> None:
     random, storage = np.random.default_rng(0), Storage(str(tmp_path))
     known = inline.modalities(heat={"type": "scalar"})
 
     def step(mean: float, deviation: float) -> Manifest:
-        numbers = random.normal(mean, deviation, (4, 60, 1)).astype(np.float32)
+        numbers = (unit * random.normal(mean, deviation, (4, 60, 1))).astype(np.float32)
         frames = inline.ingested(storage, known, {f"g{i}": [{"heat@log": n} for n in numbers[i]] for i in range(4)})
         shard = Shard.model_validate({"stage": "shard", "data": "frames"})
         return frames if of == "samples" else inline.finish(inline.step(shard, storage, known, frames=frames))

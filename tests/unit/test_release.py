@@ -66,6 +66,9 @@ REPORT = Judged.from_manifest(Manifest("evaluate", "", {}, body=BODY))
         ("semantic.miou", ">= champion - 1e-3", {"semantic.miou": 0.602}, False),
         ("semantic.miou", "≥ champion \N{MINUS SIGN} .5E-2", {"semantic.miou": 0.605}, True),
         ("semantic.miou", "> 6E-1", None, False),
+        ("semantic.miou", ">= champion - 0.3", {"semantic.miou": 0.9}, True),
+        ("semantic.miou", "> champion", {"semantic.miou": 0.6 - 1e-16}, False),
+        ("semantic.miou", "> champion", {"semantic.miou": 0.6 - 1e-6}, True),
         ("depth.mae", "<=champion+1e+1", {"depth.mae": 0.0}, True),
     ],
 )
