@@ -146,8 +146,14 @@ class InverseVariance(Learning):
     """
 
     revision: ClassVar[int] = 2
+    certain: ClassVar[float] = 0.0
     takes: ClassVar[str] = "dense, vector, scalar, embedding, series and audio"
     spread: str = ""
+
+    def changed(self, modality: Modality | None, people: bool) -> dict[str, int]:
+        """Where people decide the spread was 1."""
+        spread = {"spread of people": 2} if self.spread and people and self.people == "first" else {}
+        return {**super().changed(modality, people), **spread}
 
     def fits(self, modality: Modality) -> bool:
         return modality.averaged and not modality.soft

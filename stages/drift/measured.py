@@ -35,6 +35,8 @@ FURTHEST = 100.0
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 ColumnFigures = Mapping[str, Any]
 """What a shard's record says of a column (stages.shard.statistics)."""
+BinCounter = Callable[[ColumnFigures], tuple[np.ndarray, np.ndarray]]
+"""Codes of bins, and their counts."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def measures(
     numbers = [[f for f in group if "count" in f] for group in groups]
     before = [f for group, newer in zip(numbers, new, strict=True) if not newer for f in group]
     means = partial(sampled, small=of_small_unit(before, [f for group in numbers for f in group]))
-    kinds = {"psi": (_histogram, TENTHS, distances.psi), "ks": (means, FINE, distances.ks)}
+    kinds: dict[str, tuple[BinCounter, int, Distance]] = {
+        "psi": (_histogram, TENTHS, distances.psi), "ks": (means, FINE, distances.ks),
+    }  # fmt: skip
     for name, (counted, bins, distance) in kinds.items():
         counts_ = binned([[counted(f) for f in group] for group in numbers], new, bins)
         if counts_ is not None:

@@ -102,3 +102,21 @@ def test_a_point_that_a_person_hides_is_hidden(tmp_path: Path) -> None:
         for of in ((), ("joints@a", "joints@b"))
     ]
     assert [one.revised_for(KNOWN) for one in steps] == [{"hidden points": 2}, {}]
+
+
+@pytest.mark.parametrize("method", ["mean", "inverse-variance"])
+def test_where_a_person_decides_nothing_is_spread(tmp_path: Path, method: str) -> None:
+    """Of experts weighed by their errors it was 1: what a person says was the least sure."""
+    random = np.random.default_rng(0)
+    sample: dict[str, Any] = {f"depth@{who}": random.normal(3, 0.1, (1, 2, 1)).astype(np.float32) for who in "abc"}
+    sample["depth@human"] = np.full((1, 2, 1), 7, np.float32)
+    columns, _ = outcome(tmp_path, sample, out="depth@all", method={"type": method, "spread": "spread@all"})
+    assert columns["depth@all"].ravel().tolist() == [7, 7] and columns["spread@all"].ravel().tolist() == [0, 0]
+
+
+def test_only_spreads_beside_people_are_made_anew() -> None:
+    fields: dict[str, Any] = {"stage": "consensus", "data": "labels", "out": "depth@all"}
+    spread = {"type": "inverse-variance", "spread": "spread@all"}
+    assert ConsensusStage(**fields, method=spread).revised_for(KNOWN) == {"spread of people": 2}
+    assert ConsensusStage(**fields, method=spread, of=("depth@a", "depth@b")).revised_for(KNOWN) == {}
+    assert ConsensusStage(**fields, method="inverse-variance").revised_for(KNOWN) == {}
