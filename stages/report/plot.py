@@ -147,7 +147,7 @@ def _ticks(span: tuple[float, float], count: int) -> list[float]:
     step = 10 ** math.floor(math.log10((high - low) / count))
     step *= next((m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= count), 10)
     first = math.ceil(low / step)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step) + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, math.floor(high / step) + 1)]
 
 
 def _decades(span: tuple[float, float]) -> list[float]:

@@ -118,7 +118,10 @@ def written(estimate: Estimate) -> tuple[str, str, str]:
     width, between = high - low, shown[1] <= shown[0] <= shown[2] or not low <= value <= high
     if not width > 0 or (between and 0.9 * width <= shown[2] - shown[1] <= 1.1 * width):
         return texts
-    places = max(0, min(12, 1 - math.floor(math.log10(width))))
+    places = max(0, 1 - math.floor(math.log10(width)))
+    if places > 12:  # of a small unit: as many digits of its own
+        digits = min(17, 1 + places + math.floor(math.log10(max(abs(low), abs(high)))))
+        return f"{value:.{digits}g}", f"{low:.{digits}g}", f"{high:.{digits}g}"
     return f"{value:,.{places}f}", f"{low:,.{places}f}", f"{high:,.{places}f}"
 
 

@@ -352,6 +352,8 @@ def test_numbers_of_an_axis_are_those_of_its_ticks() -> None:
     far = plot(Chart("far", "x", [PlotLine("a", [(1_234_000.0, 1e-5), (1_235_000.0, 1.2e-5)])]))
     assert far is not None and [float(t.text) for t in far.up] == pytest.approx([1e-5, 1.1e-5, 1.2e-5])
     assert len({t.text for t in far.across}) == len(far.across) > 2
+    tiny = plot(Chart("tiny", "x", [PlotLine("a", [(1.0, 1e-13), (2.0, 2e-13)])]))
+    assert tiny is not None and [float(t.text) for t in tiny.up] == pytest.approx([1e-13, 1.5e-13, 2e-13], rel=1e-6)
 
 
 def test_a_narrow_interval_is_seen_and_holds_its_figure() -> None:
@@ -360,6 +362,7 @@ def test_a_narrow_interval_is_seen_and_holds_its_figure() -> None:
     assert render.written(Estimate(0.99965, 0.9995, 0.9998)) == ("0.99965", "0.99950", "0.99980")  # not 1 (1 to 1)
     assert render.written(Estimate(0.98765, 0.98761, 0.999)) == ("0.988", "0.988", "0.999")
     assert render.written(Estimate(101_325.3, 101_325.1, 101_325.5)) == ("101,325.30", "101,325.10", "101,325.50")
+    assert render.written(Estimate(3.00001e-9, 2.99999e-9, 3.00002e-9)) == ("3.00001e-09", "2.99999e-09", "3.00002e-09")
     assert render.written(Estimate(1.0, 1.0, 1.0)) == ("1", "1", "1")
     assert render.written(Estimate(0.5)) == ("0.5", "", "")
 
