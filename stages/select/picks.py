@@ -75,7 +75,7 @@ def _facility(rows: np.ndarray, among: np.ndarray, taken: np.ndarray, count: int
     seen = rows[among[:: max(1, len(among) // SEEN)]]
     among = among[:SEEN]
     apart = np.sqrt(np.maximum(_gaps_between(seen, rows[among]), 0))
-    alike = apart.max(initial=1e-9) - apart
+    alike = apart.max() - apart
     own = np.zeros(len(seen))
     if len(taken):
         own = np.maximum(apart.max() - np.sqrt(np.maximum(_gaps_between(seen, rows[taken]), 0)).min(1), 0)

@@ -242,3 +242,13 @@ def test_samples_that_lie_nowhere_cover_nothing(tmp_path: Any) -> None:
     assert sum(chosen[f"g/{i:03d}"] for i, row in enumerate(rows) if row["clip@net"] is not None) == 7
     tables = [pa.table({"key": ["a", "b"]}), pa.table({"key": ["c"], "feature": pa.array([b"\0" * 8], pa.binary(8))})]
     assert np.isnan(_features(tables)).all(1).tolist() == [True, True, False], "of a partition without a file"
+
+
+@pytest.mark.parametrize("method", ["k-centre", "facility"])
+@pytest.mark.parametrize("unit", [1e6, 1e-10])
+def test_what_covers_does_not_depend_on_the_unit(method: Any, unit: float) -> None:
+    """Beside samples that were chosen before, those of a small unit all seemed as good as any."""
+    random = np.random.default_rng(0)
+    rows = np.concatenate([random.normal(at, 0.1, (count, 1)) for at, count in ((0, 40), (3, 11), (8, 7))])
+    picks = [covering(rows * by, np.arange(1, 58), np.array([0]), 2, method) for by in (1.0, unit)]
+    assert picks[1] == picks[0] and {int(i >= 40) + int(i >= 51) for i in picks[0]} == {1, 2}
