@@ -156,8 +156,7 @@ class Judgement:
         stated = [labels.finding(doubt, keys, rate, ACT) for doubt in self.doubts]
         beside = self.judge.questions.beside
         for name, differ in self.differ.items():
-            size = float(np.median(data.numbers(f"size:{name}"))) if f"size:{name}" in data.names else 1.0
-            least = spread.DIFFER * size
+            least = 0.0 if counts_units(self.judge.modalities[name]) else spread.DIFFER
             stated.append(spread.disagreement(name, differ, beside[name], keys, least))
         stated += copies.findings(self.first, data.splits, keys)
         stated.append(spread.outliers(self.alone, keys, rate))

@@ -18,7 +18,9 @@ ALONE = 1.8
 APART = 0.15
 """Difference of shares of a class, or of hits in a slice, below which nothing is said."""
 DIFFER = 0.02
-"""Share of a value in which sources differ, or of the magnitude of numbers, below which nothing is said."""
+"""Share of a value in which sources differ, below which nothing is said."""
+RARE = 0.1
+"""Where sources of more samples than this share differ by more than usual, usual are those that differ at all."""
 FEWEST = 20
 CHANCE = 0.01
 MOST_SLICES = 500
@@ -51,6 +53,8 @@ def disagreement(
 ) -> AuditFinding | None:
     """Samples on which sources of a modality differ far more than usually, and by more than `least`."""
     odd = far(differ, least)
+    if odd.sum() > RARE * np.isfinite(differ).sum():  # most agree wholly, and every other would be far off
+        odd = far(np.where(differ > 0, differ, np.nan), least)
     count = int(odd.sum())
     if not count:
         return None

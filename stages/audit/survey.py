@@ -104,8 +104,6 @@ class Surveyor:
             apart = disagreement({c: answers[c] for c in columns}, kind)
             if apart is not None:
                 output[f"differ:{name}"] = apart.astype(np.float32)[:, None]
-            if apart is not None and counts_units(kind):
-                output[f"size:{name}"] = sizes([answers[c] for c in columns])[:, None]
         return output
 
     def _label(self, column: str, values: Mapping[str, Any], rows: int) -> dict[str, np.ndarray]:
@@ -181,16 +179,6 @@ def _rounding(one: np.ndarray, other: np.ndarray, modality: Modality) -> np.ndar
     return np.spacing(stored).astype(np.float32) + np.spacing(np.fmax(np.abs(one), np.abs(other)))
 
 
-def sizes(columns: Sequence[ColumnPair]) -> np.ndarray:
-    """(N,) float32 mean magnitude of what columns say, 0 where none says anything."""
-    total, count = np.float64(0), np.float64(0)
-    for values, valid in columns:
-        flat = np.abs(values.reshape(len(values), -1).astype(np.float64))
-        known = np.isfinite(flat) & valid[:, None]
-        total, count = total + np.where(known, flat, 0).sum(1), count + known.sum(1)
-    return np.asarray(total / np.maximum(count, 1), np.float32)
-
-
 def faults(
     values: Mapping[str, tuple[np.ndarray, np.ndarray]], modalities: Mapping[str, Modality], columns: Sequence[str]
 ) -> list[str]:
@@ -238,7 +226,7 @@ def _stored(name: str, array: np.ndarray) -> Any:
     """An Arrow column of bytes of one length, or of numbers where a sample has one by nature."""
     import pyarrow as pa
 
-    if name.startswith(("label:", "differ:", "size:")):
+    if name.startswith(("label:", "differ:")):
         return pa.array(array[:, 0])
     rows = np.ascontiguousarray(array)
     width = rows.itemsize * rows.shape[1]

@@ -144,7 +144,7 @@ def of_small_unit(reference: Sequence[ColumnFigures], every: Sequence[ColumnFigu
     """Are the numbers of the reference so small that what counts as zero else is none, and do all shards say it? Those
     of before did not."""
     largest = max((abs(end) for f in reference for end in (*f["min"], *f["max"])), default=math.inf)
-    return largest < SMALL and all(map(_says_small, every))
+    return 0 < largest < SMALL and all(map(_says_small, every))
 
 
 def _says_small(figures: ColumnFigures) -> bool:

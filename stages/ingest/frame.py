@@ -106,6 +106,9 @@ class Framed:
 
 def _sides(data: bytes, name: str, modality: Any) -> Sides | None:
     """Height and width of what a label was drawn on; None where it does not say."""
+    import zipfile
+    import zlib
+
     if modality.markup == "boxes":
         return box_files.sides(data, name)
     try:
@@ -113,7 +116,7 @@ def _sides(data: bytes, name: str, modality: Any) -> Sides | None:
             shape = _shape(data)
             return (shape[0], shape[1]) if len(shape) > 1 else None
         return imagefile.header(data, name).shown  # a map is turned by an EXIF of its own
-    except (ValueError, OSError, EOFError, KeyError):
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         return None  # whoever reads it says what is wrong
 
 

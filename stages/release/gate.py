@@ -152,9 +152,15 @@ def judge(
     for who, figure in ((subject, value), (condition.who or "the limit", other)):
         if not math.isfinite(figure):
             return _undecided(condition, f"{who}'s figure is no number ({figure})")
-    equal = math.isclose(value, other, rel_tol=ROUNDING)  # .8 is not above .7 + .1, and nobody is better by a last bit
-    passed = "=" in condition.op if equal else bool(_OPERATORS[condition.op](value, other))
+    passed = _passes(condition, value, other)
     return Decision(condition, passed, f"{condition}: {'holds' if passed else 'FAILS'} ({measured}{against})")
+
+
+def _passes(condition: GateCondition, value: float, other: float) -> bool:
+    """Is a figure on the right side of another? .8 is not above .7 + .1, and nobody is better by a last bit."""
+    if math.isclose(value, other, rel_tol=ROUNDING):
+        return "=" in condition.op
+    return bool(_OPERATORS[condition.op](value, other))
 
 
 def _rivalled(condition: GateCondition, subject: str, report: Judged, measured: str) -> Decision:
@@ -168,7 +174,7 @@ def _rivalled(condition: GateCondition, subject: str, report: Judged, measured: 
         other = base + condition.offset
         common = f"; on the {samples} samples that {rival} answers too {value:.4g}" if samples else ""
         against = f"{common} against {other:.4g}{_difference(report, subject, rival, condition.figure)}"
-        if not _OPERATORS[condition.op](value, other):
+        if not _passes(condition, value, other):
             return Decision(condition, False, f"{condition}: FAILS ({measured}{against})")
         reasons.append(against)
     return Decision(condition, True, f"{condition}: holds ({measured}{''.join(reasons)})")

@@ -375,6 +375,23 @@ def test_a_course_of_small_numbers_is_not_one_value(unit: float) -> None:
     assert (drawn == lines_to_rgb(rows[:1].T / np.float32(unit))).mean() > 0.99 and (drawn > 24).any(2).any(1).all()
 
 
+@pytest.mark.parametrize("nought", [0.0, 290.0, 5_300_000.0])
+def test_where_zero_lies_does_not_decide_who_differs(tmp_path: Any, nought: float) -> None:
+    known = inline.modalities(level={"type": "scalar"}, age={"type": "scalar"})
+    draw = np.random.default_rng(0)
+    rows = []
+    for i in range(40):
+        level = nought + draw.normal(0, 20)
+        other = level + (50 if i == 7 else draw.normal(0, 4))
+        rows.append({"level@a": np.float32([level]), "level@b": np.float32([other]), "age@a": np.float32([i])})
+    storage = Storage(str(tmp_path))
+    frames = inline.ingested(storage, known, {"g": rows}, rows=40)
+    stage = Audit(stage="audit", data=("frames",), pictures=0, features=("age@a",))
+    made = inline.finish(inline.step(stage, storage, known, "audit", frames=_as_experts(frames)))
+    findings = Audited.from_manifest(made).findings
+    assert [list(f["worst"]) for f in findings if f["kind"] == "disagreement"] == [["g/007"]]
+
+
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e3])
 @pytest.mark.parametrize("apart", [0.0, 0.3])
 def test_experts_that_differ_by_rounding_agree(tmp_path: Any, unit: float, apart: float) -> None:

@@ -313,6 +313,14 @@ def test_a_spread_that_changes_is_seen_in_any_unit(tmp_path: Path, unit: float) 
     assert not same.alarm
 
 
+def test_noise_beside_a_column_of_zeros_is_no_drift(tmp_path: Path) -> None:
+    """Zeros say nothing of a unit."""
+    still = {f"f{i:03d}": [{SPEED: np.zeros(1, np.float32)} for _ in range(20)] for i in range(12)}
+    noise = {f"f{i:03d}": [{SPEED: np.array([1e-12], np.float32)} for _ in range(20)] for i in range(12, 24)}
+    result, _, _ = drifted(tmp_path, still, noise)
+    assert result.figures[SPEED]["ks"]["value"] == 0
+
+
 def test_shards_that_did_not_say_small_numbers_are_compared_as_before(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     old = {f"f{i:03d}": [{SPEED: np.array([1e-9 * (i + k + 1)], np.float32)} for k in range(10)] for i in range(8)}

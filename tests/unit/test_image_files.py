@@ -287,6 +287,18 @@ def test_maps_of_a_tar_that_are_arrays_or_have_an_exif_of_their_own_are_compared
         assert all("EXIF" in why for why in left_out(made, storage).values())
 
 
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_array_beside_a_picture_costs_its_own_sample(tmp_path: Path, damage: str) -> None:
+    out = io.BytesIO()
+    np.savez_compressed(out, depth=np.random.default_rng(0).normal(size=(12, 16)).astype(np.float32))
+    whole, picture = out.getvalue(), file("JPEG", np.zeros((12, 16, 3), np.uint8))
+    torn = whole[:-40] if damage == "cut" else whole[:200] + bytes(b ^ 255 for b in whole[200:260]) + whole[260:]
+    tarred(tmp_path / "a.tar", {"a.jpg": picture, "a.npz": whole, "b.jpg": picture, "b.npz": torn})
+    source = {"type": "webdataset", "path": f"{tmp_path}/a.tar", "columns": {"rgb@camera": "jpg", "depth@truth": "npz"}}
+    made, storage = ingest(tmp_path / "root", source)
+    assert [key for key, *_ in rows(made, storage)] == ["a/a"] and list(left_out(made, storage)) == ["a/b"]
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet", "tar"])
 def test_labels_that_a_row_or_a_tar_has_beside_its_picture_lie_on_it_as_it_is_turned(tmp_path: Path, kind: str) -> None:
     """Only side files of pictures were compared: of tables and tars the stored picture's labels lay elsewhere."""

@@ -40,6 +40,8 @@ BODY = {
     "figures": {
         "student": {"semantic.miou": 0.6, "depth.mae": 2.0},
         "color": {"semantic.miou": 0.5},
+        "sure": {"semantic.miou": 0.9},
+        "same": {"semantic.miou": 0.6 - 1e-16},
         "far": {"depth.mae": 1.0},
     },
     "best_expert": {"semantic": "color", "depth": "far"},
@@ -67,6 +69,8 @@ REPORT = Judged.from_manifest(Manifest("evaluate", "", {}, body=BODY))
         ("semantic.miou", "≥ champion \N{MINUS SIGN} .5E-2", {"semantic.miou": 0.605}, True),
         ("semantic.miou", "> 6E-1", None, False),
         ("semantic.miou", ">= champion - 0.3", {"semantic.miou": 0.9}, True),
+        ("semantic.miou", ">= sure - 0.3", None, True),
+        ("semantic.miou", "> same", None, False),
         ("semantic.miou", "> champion", {"semantic.miou": 0.6 - 1e-16}, False),
         ("semantic.miou", "> champion", {"semantic.miou": 0.6 - 1e-6}, True),
         ("depth.mae", "<=champion+1e+1", {"depth.mae": 0.0}, True),
