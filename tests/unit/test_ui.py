@@ -38,7 +38,8 @@ def test_a_taken_port_is_said_or_passed_over(
     monkeypatch.setattr(os, "execve", lambda *how: became.append(how))
     assert cli.main(["ui", str(recipe), "--port", str(taken)]) == Exit.FAILED and not became
     said = capsys.readouterr()
-    assert said.out == "" and f"port {taken} of 127.0.0.1 is taken. Next: --port {taken + 1}" in said.err
+    assert said.out == "" and f"port {taken} of 127.0.0.1 is taken. Next: --port " in said.err
+    assert taken < int(said.err.split("--port ")[1]) < taken + 100  # others may have taken the next one, too
     assert cli.main(["ui", str(recipe)]) == 0
     ((_, command, _),) = became
     port = int(command[command.index("--port") + 1])
