@@ -108,7 +108,7 @@ class Digests:
         show, as who asks may see other files), and by the project it is of."""
         if self._listed is None:
             return look()
-        key = f"{what} of {type(reader).__qualname__} {reader.model_dump()!r} {project.current().folders}"
+        key = f"{what} of {type(reader)!r} {reader.model_dump()!r} {project.current().folders}"
         if key not in self._listed:
             self._listed[key] = look()
         return self._listed[key]  # type: ignore[no-any-return]

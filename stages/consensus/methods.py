@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from hyperloom.stages.meaning import Translation
     from hyperloom.stages.modality import Modality
 
-SLACK = 1e-6
-"""What rounding to float32 may take of a share: seven of ten votes are .69999999."""
 MethodOutput: TypeAlias = "tuple[Batch, np.ndarray | None]"
 """Columns made, and each sample's score, (N,): what `least` is compared with."""
 
@@ -165,6 +163,8 @@ class Method(Expert):
 
     def build(self, modalities: dict[str, Any], storage: Storage) -> Function:
         import numpy as np
+
+        from hyperloom.stages.label.algorithms.majority import SLACK
 
         make, least = self.making(modalities, storage), getattr(self, "least", 0.0)
 

@@ -18,8 +18,9 @@ from hyperloom.pipeline.counting import rounded
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.base import modality_of
 from hyperloom.stages.consensus.mean import no_spread, nothing, of_length_one
-from hyperloom.stages.consensus.methods import SLACK, Method, MethodOutput, below
+from hyperloom.stages.consensus.methods import Method, MethodOutput, below
 from hyperloom.stages.consensus.vote import Vote, mean_share
+from hyperloom.stages.label.algorithms.majority import SLACK
 from hyperloom.stages.label.expert import Batch
 from hyperloom.stages.modality.knowledge import spread
 

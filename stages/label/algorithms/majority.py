@@ -9,6 +9,9 @@ import numpy as np
 
 from hyperloom.stages.base import UNKNOWN
 
+SLACK = 1e-6
+"""What rounding to float32 may take of a share: seven of ten votes are .69999999."""
+
 
 def vote(
     maps: Sequence[np.ndarray],
@@ -36,7 +39,7 @@ def vote(
     if smooth:
         scores = _blurred(scores, smooth)
     best, total = scores.max(0), scores.sum(0)
-    tied = scores >= best * (1 - 1e-6)  # sums of the same weights in another order are a tie
+    tied = scores >= best * (1 - SLACK)  # sums of the same weights in another order are a tie
     winner = np.full(maps[0].shape, unknown, maps[0].dtype)
     for labels in maps:
         for class_ in range(classes):
@@ -44,7 +47,7 @@ def vote(
     around = voted & (winner == unknown)  # what nobody here chose can win only by surroundings or second thoughts
     winner[around] = scores.argmax(0)[around]
     share = np.divide(best, total, out=np.zeros_like(best), where=voted)
-    winner[~voted | (share < quorum - 1e-6)] = unknown
+    winner[~voted | (share < quorum - SLACK)] = unknown
     return winner, share
 
 

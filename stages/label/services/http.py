@@ -110,7 +110,9 @@ class Http(Expert):
         kinds = defined(modalities, self.in_) if self.api == "chat" else []
         numbers = {"numbers in words": 2} if any(not kind.rgb and not in_words(kind) for kind in kinds) else {}
         unknown = {"unknown labels": 2} if any(kind.markup == "marks" for kind in kinds) else {}
-        tags = any(hasattr(kind, "tags") for kind in defined(modalities, self.out)) and self.tagged(modalities)
+        tags = any(kind.ended and kind.categorical for kind in defined(modalities, self.out)) and self.tagged(
+            modalities
+        )
         return {**numbers, **unknown, **({"one tag a word": 2} if tags else {})}
 
     def tagged(self, modalities: Mapping[str, Any]) -> str:
@@ -163,7 +165,7 @@ class _Caller:
         """The value; of tags that are not one for each word of the text beside them an error: whoever leaves one out
         gives each later word that of another."""
         kind = self._api.modalities[column]
-        if not hasattr(kind, "tags") or not self._tagged or not isinstance(value, np.ndarray):
+        if not (kind.ended and kind.categorical and self._tagged) or not isinstance(value, np.ndarray):
             return value
         words = WORDS.findall(self._api.modalities[self._tagged].words(batch[self._tagged][i]))
         count = len(kind.tallied(value))
