@@ -132,16 +132,15 @@ class Evaluate(Stage):
         judged = [kind for name, kind in modalities.items() if name in self.truth or not self.truth]
         # whoever left samples out was compared by easier ones
         of_answers = any(kind.metric in measure_of(kind).of_answers for kind in judged)
-        # overlaps of exactly a half (and so on) were taken for less where float32 rounds them so
-        exact = any(kind.measure == "boxes" for kind in judged)
+        exact = _overlaps(judged)
         # samples without a value were among those of a class that is called unknown
         sliced = defined(modalities, (one.column for one in self.slices if one.column != GROUP))
         unknown = any(UNKNOWN in kind.counted for kind in sliced)
         # equal numbers at the edge of bins were all above it, the smallest in the third of four bins
         binned = defined(modalities, (one.column for one in self.slices if one.column != GROUP and not one.edges))
         ties = any(kind.plain_numbers for kind in binned)
-        changed = {"edges": edges, "in common": of_answers, "exact overlaps": exact, "no value": unknown, "ties": ties}
-        return {**pooled, **{name: 2 for name, concerned in changed.items() if concerned}}
+        changed = {"edges": edges, "in common": of_answers, "no value": unknown, "ties": ties}
+        return {**pooled, **exact, **{name: 2 for name, concerned in changed.items() if concerned}}
 
     def pooled_boxes(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Rows of boxes of several networks were averaged row by row, other objects' with each other."""
@@ -287,8 +286,14 @@ class Evaluate(Stage):
         definitions = {m: payload(step.modalities[m]) for m in truth}
         temporal = self._temporal(step)
         seen = {"temporal": payload(temporal)} if temporal else {}
-        meaning = {"revision": self.revision, "truth": dict(truth), "modalities": definitions, **what, **seen}
+        exact = _overlaps(step.modalities[m] for m in truth)  # overlaps are counted here: the step's own name is too little
+        meaning = {"revision": self.revision, "truth": dict(truth), "modalities": definitions, **exact, **what, **seen}
         return f"score/{fingerprint(meaning)[:SHORT]}"
+
+
+def _overlaps(judged: Iterable[Any]) -> dict[str, int]:
+    """Overlaps of exactly a half (and so on) were taken for less where float32 rounds them so."""
+    return {"exact overlaps": 2} if any(kind.measure == "boxes" for kind in judged) else {}
 
 
 def costs(units: list[Unit], records: Sequence[Record]) -> dict[str, dict[str, int]]:

@@ -65,9 +65,11 @@ class Ingest(Stage):
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         kinds = {c: kind for c in self.source.offers() if (kind := modalities.get(modality_of(c))) is not None}
         moved = {n: v for c, kind in kinds.items() for n, v in self._moved(c, kind).items()}
-        # labels in rows and tars were not compared with how their picture is turned
-        turned = any(self.source.of_bytes(c, kinds[c]) for c in Framed(kinds).labels)
-        return moved | ({"turned": 2} if turned else {})
+        return {**moved, **{n: v for c in kinds for n, v in self._turned(c, kinds).items()}}
+
+    def _turned(self, column: str, kinds: Mapping[str, Any]) -> dict[str, int]:
+        """Labels in rows and tars were not compared with how their picture is turned. `kinds`: modalities by column."""
+        return {"turned": 2} if column in Framed(kinds).labels and self.source.of_bytes(column, kinds[column]) else {}
 
     def _moved(self, column: str, modality: Any) -> dict[str, int]:
         """Class maps that a file has in another size were resized to up to half a pixel beside their picture; of
@@ -174,9 +176,10 @@ class Ingest(Stage):
 
     def _column(self, column: str, modalities: dict[str, Any]) -> str:
         """The identity of one column: what it means, whatever files it comes from."""
-        modality = modalities[modality_of(column)]
+        modality, kinds = modalities[modality_of(column)], {c: modalities[modality_of(c)] for c in self.source.offers()}
         meaning = {"source": self.source.meaning(column), "modality": payload(modality)}
-        return fingerprint({"revision": self.revision, **meaning, **self._moved(column, modality)})
+        moved = {**self._moved(column, modality), **self._turned(column, kinds)}
+        return fingerprint({"revision": self.revision, **meaning, **moved})
 
     def _space(self, modalities: dict[str, Any]) -> str:
         columns = {column: self._column(column, modalities) for column in self.source.offers()}

@@ -21,6 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hyperloom.stages.ingest.frame import Framed
+from hyperloom.stages.ingest.tabular import Table
 from hyperloom.stages.modality import imagefile
 from hyperloom.stages.remarks import collected
 from tests.unit import inline
@@ -336,6 +338,25 @@ def test_labels_that_a_row_or_a_tar_has_beside_its_picture_lie_on_it_as_it_is_tu
         assert column in lost and "EXIF" in lost and "orientation: ignore" in lost
         cell = kind == "parquet" and column == "objects@truth"  # boxes in cells are lists, as a rule
         assert ("turned" in stage(source).revised_for(KNOWN)) != cell
+
+
+def test_a_table_that_was_read_before_labels_were_compared_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step had another identity; its units, which hold the labels, were those of before."""
+    (tmp_path / "a.jpg").write_bytes(file("JPEG", np.zeros((12, 16, 3), np.uint8), 6))
+    (tmp_path / "b.jpg").write_bytes(file("JPEG", np.zeros((12, 16, 3), np.uint8)))
+    (tmp_path / "mask.png").write_bytes(png(np.zeros((12, 16), np.uint8), 8, False))
+    (tmp_path / "a.csv").write_text("id,jpg,png\na,a.jpg,mask.png\nb,b.jpg,mask.png\n")
+    columns = {"semantic@truth": {"file": "png"}, "rgb@camera": {"file": "jpg"}}
+    source = {"type": "table", "path": f"{tmp_path}/a.csv", "key": "id", "columns": columns}
+    with monkeypatch.context() as before:
+        before.setattr(Framed, "look", lambda *_: None)
+        before.setattr(Table, "of_bytes", lambda *_: False)
+        made, storage = ingest(tmp_path / "root", source)
+        assert [key for key, *_ in rows(made, storage)] == ["a", "b"]
+    made, storage = ingest(tmp_path / "root", source, limit=9)  # the identity of a step by hand knows no revision
+    assert [key for key, *_ in rows(made, storage)] == ["b"] and "EXIF" in left_out(made, storage)["a"]
 
 
 @pytest.mark.parametrize(

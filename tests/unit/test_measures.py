@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from hyperloom.stages.measure.cost import milliseconds
 from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.measure.scores import decided, measures, score
 from hyperloom.stages.measure.sums import merged
+from hyperloom.stages.modality import overlap
+from hyperloom.stages.results import Judged
+from hyperloom.stages.shard.stage import Shard
 from tests.unit import inline
 
 KNOWN: dict[str, Any] = inline.modalities(
@@ -151,6 +155,29 @@ def test_overlaps_of_exactly_a_half_are_a_half_in_any_picture() -> None:
     for same, fit in (("map50", FITS[:1]), ("map", FITS)):
         expected = np.mean([_average_precision(truth, told, c, f) for c in (0, 1) for f in fit])
         assert found[same] == pytest.approx(expected, abs=1e-9)
+
+
+def test_boxes_that_were_counted_when_halves_were_less_are_counted_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report had another identity; its units, which count overlaps, were those of before."""
+    storage, known = Storage(str(tmp_path)), {"boxes": KNOWN["boxes"]}
+    true, half = [1 / 640, 1 / 427, 25 / 640, 13 / 427, 0, 1], [1 / 640, 1 / 427, 13 / 640, 13 / 427, 0, 0.9]
+    values = {f"boxes@{who}": known["boxes"].fit(np.float32([box])) for who, box in (("truth", true), ("net", half))}
+    frames = inline.ingested(storage, known, {"a": [values], "b": [values]})
+    sharding = Shard(stage="shard", data="frames", split={"pin": {"test": ["b"]}})
+    shards = inline.finish(inline.step(sharding, storage, known, "shards", frames=frames))
+
+    def map50(draws: int) -> float:
+        stage = Evaluate(stage="evaluate", data="shards", pictures=0, intervals={"over": "frames", "draws": draws})
+        made = inline.finish(inline.step(stage, storage, known, "report", shards=shards))
+        return float(Judged.from_manifest(made).figures["net"]["boxes.map50"])
+
+    with monkeypatch.context() as before:
+        before.setattr(overlap, "rounding", lambda *_: 0.0)
+        before.setattr("hyperloom.stages.evaluate.stage._overlaps", lambda _: {})
+        assert map50(100) == 0
+    assert map50(101) == 1, "half of a box of 24 x 12 pixels"
 
 
 def test_probabilities_become_answers() -> None:
