@@ -27,8 +27,13 @@ from hyperloom.stages.drift import distances
 from hyperloom.stages.modality import Modality
 
 TENTHS, FINE = 10, 256
-SMALL = 1e-3
-"""A column that stays below this is of a small unit: what is closer to zero than a thousandth of it is much of it."""
+SMALL, LARGE = 1e-3, 2.0**16
+"""A column that stays below the first is of a small unit: what is closer to zero than a thousandth of it is much of it.
+One that passes the second, from which on a histogram without a range has one bin, is of a large one."""
+_FINEST = -8
+"""The power of two of the histogram's bins next to zero."""
+_MIDDLE = 1000
+"""More than any power of four: codes of magnitudes are above zero."""
 FURTHEST = 100.0
 """The largest shift that is told: a reference that never varies has no deviation."""
 
@@ -76,9 +81,11 @@ def measures(
         return [*measured, Measured(column, "js", np.array(counts, np.float64), distances.js, rows - missing)]
     numbers = [[f for f in group if "count" in f] for group in groups]
     before = [f for group, newer in zip(numbers, new, strict=True) if not newer for f in group]
-    means = partial(sampled, small=of_small_unit(before, [f for group in numbers for f in group]))
+    every = [f for group in numbers for f in group]
+    means = partial(sampled, small=of_small_unit(before, every))
+    values = _values(before, every)
     kinds: dict[str, tuple[BinCounter, int, Distance]] = {
-        "psi": (_histogram, TENTHS, distances.psi), "ks": (means, FINE, distances.ks),
+        "psi": (values, TENTHS, distances.psi), "ks": (means, FINE, distances.ks),
     }  # fmt: skip
     for name, (counted, bins, distance) in kinds.items():
         counts_ = binned([[counted(f) for f in group] for group in numbers], new, bins)
@@ -128,6 +135,36 @@ def _histogram(figures: ColumnFigures) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(counts)), counts
 
 
+def _values(reference: Sequence[ColumnFigures], every: Sequence[ColumnFigures]) -> BinCounter:
+    """The histogram, or magnitudes where the unit of the reference is so small, or so large, that one bin of it may
+    hold all numbers, and all shards count them so."""
+    largest = _largest(reference)
+    if (0 < largest < SMALL or largest >= LARGE) and all(map(_says_magnitudes, every)):
+        return partial(_magnitudes, least=-math.inf if largest < SMALL else _FINEST)
+    return _histogram
+
+
+def _magnitudes(figures: ColumnFigures, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """By powers of four around zero, as the histogram's bins without a range; what is below the power of two `least`
+    counts as zero."""
+    counts: Counter[int] = Counter()
+    for powers, count in zip(figures["powers"], _channels(figures, "count", len(figures["powers"])), strict=True):
+        large = [one for one in powers if one[0] >= least]
+        counts[0] += int(count) - sum(one[1] for one in large)
+        for power, times, *_, below in large:
+            counts[power // 2 + _MIDDLE] += times - below
+            counts[-(power // 2 + _MIDDLE)] += below
+    present = sorted(counts)
+    return np.array(present, np.int64), np.array([counts[code] for code in present], np.int64)
+
+
+def _says_magnitudes(figures: ColumnFigures) -> bool:
+    """Shards of before left out what is below 1e-6, and did not say what lies below zero."""
+    ends = zip(figures.get("powers", ()), figures["min"], figures["max"], strict=False)
+    channels = [all(len(one) > 6 for one in powers) if powers else low == high == 0 for powers, low, high in ends]
+    return all(channels) and bool(channels)
+
+
 def sampled(figures: ColumnFigures, small: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Codes and counts of the means of the samples (stages.shard.summaries); with `small` also of those that count as
     zero else."""
@@ -143,8 +180,11 @@ def sampled(figures: ColumnFigures, small: bool = False) -> tuple[np.ndarray, np
 def of_small_unit(reference: Sequence[ColumnFigures], every: Sequence[ColumnFigures]) -> bool:
     """Are the numbers of the reference so small that what counts as zero else is none, and do all shards say it? Those
     of before did not."""
-    largest = max((abs(end) for f in reference for end in (*f["min"], *f["max"])), default=math.inf)
-    return 0 < largest < SMALL and all(map(_says_small, every))
+    return 0 < _largest(reference) < SMALL and all(map(_says_small, every))
+
+
+def _largest(figures: Sequence[ColumnFigures]) -> float:
+    return max((abs(end) for f in figures for end in (*f["min"], *f["max"])), default=math.nan)
 
 
 def _says_small(figures: ColumnFigures) -> bool:

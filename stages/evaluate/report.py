@@ -117,8 +117,14 @@ class Report:
         return Lineage(shards.fingerprint, columns, shards.stage)
 
     def _remarks(self) -> list[str]:
-        """What looks suspicious about the data, of the shards and the steps behind them; a table in MLflow."""
+        """What looks suspicious about the data, of the shards and the steps behind them, and what figures leave out; a
+        table in MLflow."""
         remarks = list(Shards.from_manifest(self.step.inputs[self.stage.data]).remarks)
+        for name, modality in self.modalities.items():
+            every = [mine[name] for mine in self.sums.values() if mine.get(name, {}).get("answered")]
+            most = max(every, key=lambda sums: sums["answered"], default=None)
+            if most and (text := measure_of(modality).omitted(modality, most)):
+                remarks.append(f"{self.truth[name]}: {text}")
         if remarks:
             self.step.events.emit("table", self.step.name, name=REMARKS, rows=[{"remark": text} for text in remarks])
         return remarks

@@ -49,6 +49,10 @@ class Measure(Plugin):
         coverage = {"coverage": sums["answered"] / sums["known"]} if sums["known"] else {}
         return self.measured(modality, sums) | coverage
 
+    def omitted(self, modality: Modality, sums: Mapping[str, Any]) -> str:
+        """What a figure of the sums of at least one answer leaves out, to be said once; empty where none does."""
+        return ""
+
     def known(self, sums: Mapping[str, Any]) -> int:
         """How much of the truth is known."""
         return int(sums["known"])

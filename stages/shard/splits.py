@@ -177,8 +177,9 @@ def _filled(filled: Mapping[SplitName, bool]) -> str:
 
 def stratum(modality: Modality, statistics: Mapping[str, Any]) -> str:
     """The stratum of a group, from its merged statistics of the column: the most frequent class, or for numbers the
-    part of the known range (a quarter of it), else the power of four, in which their mean lies. Nothing here depends on
-    other groups, so new data changes no old group's stratum."""
+    part of the known range (a quarter of it), else the power of four, in which their mean lies; what is near zero beside
+    the group's own numbers is one stratum. Nothing here depends on other groups, so new data changes no old group's
+    stratum."""
     from hyperloom.stages.shard.statistics import edges
 
     if modality.counted:
@@ -189,4 +190,13 @@ def stratum(modality: Modality, statistics: Mapping[str, Any]) -> str:
     mean = math.fsum(statistics["mean"]) / len(statistics["mean"])
     bins = edges(modality)
     borders = bins[:: (len(bins) - 1) // 4] if modality.limits else bins
+    if not modality.limits:
+        near, far = min(b for b in bins if b > 0), bins[-2]
+        size = math.hypot(*statistics["mean"], *statistics["std"]) / math.sqrt(len(statistics["mean"]))
+        if 0 < size < near or size >= far:  # a small unit, or a large one: what is near zero follows from the size
+            return f"{'-' if mean < 0 else ''}{_power(mean) if abs(mean) >= near * size else 'near 0'}"
     return str(sum(mean >= border for border in borders[1:-1]))
+
+
+def _power(mean: float) -> str:
+    return f"4^{(math.frexp(mean)[1] - 1) // 2}"

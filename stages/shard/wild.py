@@ -1,7 +1,7 @@
 """Wild values: numbers far outside what a column usually holds, such as one depth of 1e9 among metres.
 
-They are counted by powers of two, channel by channel, with count, sum and sum of squares of each power, so that mean
-and deviation can do without them, and with the first sample of each. What is wild follows from the counts of all shards
+They are counted by powers of two, whatever the unit, channel by channel, with count, sum and sum of squares of each
+power, so that mean and deviation can do without them, with the first sample of each, and with how many lie below zero. What is wild follows from the counts of all shards
 together: the largest magnitudes, at most a hundredth of the values (or a single one), that lie at least `GAP` powers of
 two above all others. So long tails, whose powers follow each other, are usual. A column with a range has none: what
 lies outside was refused. Nothing is changed or left out of the data.
@@ -27,13 +27,15 @@ GAP = 4
 """Powers of two without a value, counted from the usual ones to the wild: at least 8 times as large."""
 SHARE, FEWEST = 100, 10
 """Of so many values one may be wild; fewer usual ones tell nothing."""
-NOUGHT = 1e-6
-"""What is closer to zero has no magnitude."""
+NOUGHT = -20
+"""Numbers below this power of two may be what rounding left of zero. Beside nothing else, which a column of a small unit
+(currents in amperes) is too, only one value is wild, however often it is there: a mark, not the few that are real."""
 _LOWEST, _POWERS = -160, 1200
 SHOWN = 3
 
 Powers = list[list[Any]]
-"""Of one channel: [power of two, count, sum, sum of squares, the value furthest out, row of the first sample or -1]."""
+"""Of one channel: [power of two, count, sum, sum of squares, the value furthest out, row of the first sample or -1, how
+many lie below zero]; records of before have nothing below 1e-6, and do not say the last."""
 
 
 def looked_at(modality: Modality) -> bool:
@@ -50,21 +52,22 @@ class Magnitudes:
 
     def add(self, channel: int, values: np.ndarray, times: np.ndarray | None = None) -> None:
         """Finite numbers (n,) float64, each so many `times`."""
-        kept = np.abs(values) >= NOUGHT
+        kept = values != 0
         values, weight = values[kept], np.ones(int(kept.sum())) if times is None else times[kept].astype(np.float64)
         powers = _powers(values) - _LOWEST
-        sums = [np.bincount(powers, weight * values**k, _POWERS) for k in (0, 1, 2)]
+        each = (weight, weight * values, weight * values**2, weight * (values < 0))
+        sums = [np.bincount(powers, one, _POWERS) for one in each]
         for power in np.flatnonzero(sums[0]):
             mine = values[powers == power]
             furthest = float(mine[np.abs(mine).argmax()])
-            count, total, square, before = self._bins[channel].get(int(power) + _LOWEST, (0.0, 0.0, 0.0, 0.0))
-            new = [count + sums[0][power], total + sums[1][power], square + sums[2][power]]
-            self._bins[channel][int(power) + _LOWEST] = [*new, max(before, furthest, key=abs)]
+            *before, most = self._bins[channel].get(int(power) + _LOWEST, [0.0] * 5)
+            new = [one + more[power] for one, more in zip(before, sums, strict=True)]
+            self._bins[channel][int(power) + _LOWEST] = [*new, max(most, furthest, key=abs)]
 
     def note(self, furthest: np.ndarray, index: np.ndarray) -> None:
         """The largest magnitude of each sample and channel, (N, channels), 0 for none; samples' rows are `index`."""
         for channel, column in enumerate(furthest.T.astype(np.float64)):
-            kept = column >= NOUGHT
+            kept = column > 0
             powers, first = np.unique(_powers(column[kept]), return_index=True)
             for power, row in zip(powers.tolist(), index[kept][first].tolist()):
                 self._first[channel].setdefault(power, row)
@@ -72,7 +75,7 @@ class Magnitudes:
     def figures(self) -> list[Powers]:
         """By channel, for the shard's record."""
         return [
-            [[p, int(b[0]), b[1], b[2], b[3], first.get(p, -1)] for p, b in sorted(bins.items())]
+            [[p, int(b[0]), b[1], b[2], b[4], first.get(p, -1), int(b[3])] for p, b in sorted(bins.items())]
             for bins, first in zip(self._bins, self._first, strict=True)
         ]
 
@@ -95,6 +98,9 @@ def limit(powers: Sequence[Powers], count: int) -> int | None:
     counts: dict[int, int] = {}
     for power, times, *_ in (one for mine in powers for one in mine):
         counts[power] = counts.get(power, 0) + times
+    large = sum(times for power, times in counts.items() if power >= NOUGHT)
+    if large > max(1, count // SHARE) or not _alike([one for mine in powers for one in mine if one[0] >= NOUGHT]):
+        counts = {power: times for power, times in counts.items() if power >= NOUGHT}
     lowest, wild = None, 0
     present = sorted(counts)
     for below, power in reversed(list(pairwise(present))):
@@ -121,7 +127,7 @@ def described(powers: Sequence[Sequence[Powers]], counts: Sequence[int]) -> dict
         if least is None:
             continue
         for place, shard in enumerate(powers):
-            for power, times, _, _, value, row in shard[channel]:
+            for power, times, _, _, value, row, *_ in shard[channel]:
                 if power < least:
                     usual = max(usual, value, key=abs)
                     continue
@@ -147,6 +153,17 @@ def samples(storage: Storage, records: Sequence[Record], at: Sequence[Sequence[i
     """The keys of the samples at the places, [shard, row], that `described` names."""
     files = [record.file.path for record in records]
     return [str(read_table(storage, files[shard], [KEY])[KEY][row]) for shard, row in at]
+
+
+def _alike(powers: Powers) -> bool:
+    """Is all that these powers counted one value?"""
+    if not powers:
+        return True
+    value = powers[0][4]
+    return all(
+        one[4] == value and math.isclose(one[2], one[1] * value) and math.isclose(one[3], one[1] * value * value)
+        for one in powers
+    )
 
 
 def _powers(values: np.ndarray) -> np.ndarray:

@@ -175,3 +175,21 @@ def test_levels_are_compared_on_what_both_answer(tmp_path: Path) -> None:
     errors = [np.mean([abs(row[at] - row[0]) for row in both]) for at in (1, 2)]
     sides = Concluded.from_manifest(made).claims["one"].sides
     assert sides == {"one": pytest.approx(errors[0]), "two": pytest.approx(errors[1])}, "it ended with a KeyError"
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-5, 1e-9, 1e-12])
+def test_relative_errors_know_small_units_and_say_what_they_leave_out(tmp_path: Path, unit: float) -> None:
+    """Of currents in amperes none had a relative error, or the largest few alone, without a word."""
+    storage, draw = Storage(str(tmp_path)), np.random.default_rng(1)
+    truth = [unit * value for value in (0, 1e-9, *draw.uniform(1, 10, 38))]
+    told = {"speed@truth": truth, "speed@net": [1.25 * v if v else unit for v in truth]}
+    samples = [{c: SPEED.fit([v[i]]) for c, v in told.items()} for i in range(40)]
+    raw = inline.ingested(storage, KNOWN, {"a": samples, "rest": samples[:8]}, 40)
+    split = {"pin": {"test": ["a"], "train": ["rest"]}}
+    shards = inline.step(Shard(stage="shard", data="frames", split=split), storage, KNOWN, "shards", frames=raw)
+    stage = Evaluate(stage="evaluate", data="shards", pictures=0)
+    report = inline.step(stage, storage, KNOWN, "report", shards=inline.finish(shards))
+    found = Judged.from_manifest(inline.finish(report))
+    assert found.figures["net"]["speed.absrel"] == pytest.approx(0.25)
+    (said,) = (text for text in found.remarks if "absrel" in text)
+    assert said.startswith("speed@truth: absrel leaves out 2 of 40 numbers: truth no further from zero than 1e-")

@@ -296,9 +296,9 @@ def test_a_shard_is_newer_by_the_columns_that_are_compared(usual: Any, tmp_path:
         assert result.groups == newer, columns
 
 
-@pytest.mark.parametrize("unit", [1.0, 1e-4, 1e-9, 1e-12])
+@pytest.mark.parametrize("unit", [1.0, 1e-4, 1e-9, 1e-12, 1e6])
 def test_a_spread_that_changes_is_seen_in_any_unit(tmp_path: Path, unit: float) -> None:
-    """Currents in amperes were all zero to `ks`, and nothing had moved."""
+    """Currents in amperes were all zero to `ks` and lay in one bin of `psi`, and nothing had moved."""
 
     def groups(names: range, far: float) -> dict[str, list[dict[str, Any]]]:
         random = np.random.default_rng([*names])
@@ -308,7 +308,9 @@ def test_a_spread_that_changes_is_seen_in_any_unit(tmp_path: Path, unit: float) 
         }  # fmt: skip
 
     result, _, _ = drifted(tmp_path / "far", groups(range(12), 1), groups(range(12, 24), 3))
-    assert (SPEED, "ks") in alarms(result) and result.figures[SPEED]["ks"]["value"] == pytest.approx(0.5, abs=0.06)
+    assert {(SPEED, "ks"), (SPEED, "psi")} <= alarms(result) and result.figures[SPEED]["ks"]["value"] == pytest.approx(
+        0.5, abs=0.06
+    )
     same, _, _ = drifted(tmp_path / "same", groups(range(12), 1), groups(range(12, 24), 1))
     assert not same.alarm
 
@@ -318,7 +320,7 @@ def test_noise_beside_a_column_of_zeros_is_no_drift(tmp_path: Path) -> None:
     still = {f"f{i:03d}": [{SPEED: np.zeros(1, np.float32)} for _ in range(20)] for i in range(12)}
     noise = {f"f{i:03d}": [{SPEED: np.array([1e-12], np.float32)} for _ in range(20)] for i in range(12, 24)}
     result, _, _ = drifted(tmp_path, still, noise)
-    assert result.figures[SPEED]["ks"]["value"] == 0
+    assert result.figures[SPEED]["ks"]["value"] == result.figures[SPEED]["psi"]["value"] == 0
 
 
 def test_shards_that_did_not_say_small_numbers_are_compared_as_before(tmp_path: Path) -> None:
@@ -328,8 +330,9 @@ def test_shards_that_did_not_say_small_numbers_are_compared_as_before(tmp_path: 
     before = sharded(storage, old)
     for record in before.records:
         assert record.meta["statistics"][SPEED]["samples"].pop("small")
+        record.meta["statistics"][SPEED]["powers"] = [[]]
     result, _, _ = compared(storage, before, old | new)
-    assert result.figures[SPEED]["ks"]["value"] == 0
+    assert result.figures[SPEED]["ks"]["value"] == result.figures[SPEED]["psi"]["value"] == 0
 
 
 def test_more_of_the_same_is_no_alarm(tmp_path: Path) -> None:

@@ -302,6 +302,27 @@ def test_strata_come_from_what_the_shards_hold(tmp_path) -> None:
         shards(storage, data, split={"test": 0.5, "stratify": "depth@x"})
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e-9, 1e9])
+def test_strata_of_numbers_do_not_depend_on_the_unit(tmp_path, unit: float) -> None:
+    """Groups of currents in amperes were all of one stratum, and so were those of large numbers."""
+    known, storage = modalities(current={"type": "scalar"}), Storage(str(tmp_path))
+    random = np.random.default_rng(0)
+    sizes = {f"{kind}{i}": 20.0 ** "ghk".index(kind) for kind in "ghk" for i in range(6)}
+    groups = {
+        n: [{"current@meter": np.array([unit * random.normal(s, s / 9)], np.float32)} for _ in range(4)]
+        for n, s in sizes.items()
+    }
+    groups |= {
+        f"z{i}": [{"current@meter": np.array([unit * s], np.float32)} for s in (-1, 1, 1e-4 * i)] for i in range(6)
+    }
+    stage = Shard.model_validate(
+        {"stage": "shard", "data": "frames", "split": {"test": 0.5, "stratify": "current@meter"}}
+    )
+    made = finish(step(stage, storage, known, "shards", frames=ingested(storage, known, groups)))
+    tested = [name[0] for name in made.body["splits"]["test"]["groups"]]
+    assert {kind: tested.count(kind) for kind in "ghkz"} == dict.fromkeys("ghkz", 3)
+
+
 def test_shares_hold_on_average_and_pins_always() -> None:
     split = Split(test=0.3, val=0.2, pin={"train": ("g7",), "test": ("g8",)})
     places = split.assign(f"g{i}" for i in range(2000))

@@ -74,6 +74,24 @@ def test_long_tails_rare_events_and_two_kinds_of_numbers_are_usual() -> None:
     assert statistics("track", track)["wild"] == {"values": 1, "most": 1e7, "usual": 2, "at": [[0, 9]]}
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e-7, 1e-9, 1e-12, 1e-15])
+def test_a_mark_is_wild_whatever_the_unit(unit: float) -> None:
+    """Currents in amperes had no magnitude, so that -9999 decided their scale without a word."""
+    values = np.random.default_rng(2).uniform(5, 15, 400) * unit
+    values[[7, 9]] = -9999
+    seen = statistics("count", list(values))
+    assert seen["wild"]["values"] == 2 and seen["wild"]["most"] == -9999 and seen["wild"]["at"] == [[0, 7]]
+    usual = np.delete(values, [7, 9])
+    assert seen["mean"] == pytest.approx([usual.mean()]) and seen["std"] == pytest.approx([usual.std()], rel=1e-4)
+
+
+def test_few_real_numbers_among_what_rounding_left_of_zero_are_usual() -> None:
+    random = np.random.default_rng(3)
+    values = random.normal(0, 1e-16, 4000)
+    values[:20] = random.uniform(1, 2, 20)
+    assert "wild" not in statistics("count", list(values))
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(-50, 50, width=32), min_size=24, max_size=60), st.integers(0, 23), st.data())
 def test_what_is_wild_depends_on_no_cut(values: list[float], place: int, data: st.DataObject) -> None:
@@ -83,7 +101,7 @@ def test_what_is_wild_depends_on_no_cut(values: list[float], place: int, data: s
     assert whole.get("wild", {}).get("values") == parts.get("wild", {}).get("values")
     assert whole["mean"] == pytest.approx(parts["mean"], abs=1e-9)
     usual = [v for i, v in enumerate(values) if i != place]
-    if sum(abs(v) >= 1e-6 for v in usual) >= 10:
+    if sum(v != 0 for v in usual) >= 10 and sum(abs(v) >= 2**-20 for v in usual) not in range(1, 10):
         assert whole["wild"]["most"] == pytest.approx(1e8)
         assert whole["mean"] == pytest.approx([np.mean(usual)], abs=1e-4)
         assert whole["std"] == pytest.approx([np.std(usual)], abs=1e-3)
