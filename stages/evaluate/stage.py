@@ -286,7 +286,7 @@ class Evaluate(Stage):
         definitions = {m: payload(step.modalities[m]) for m in truth}
         temporal = self._temporal(step)
         seen = {"temporal": payload(temporal)} if temporal else {}
-        exact = _overlaps(step.modalities[m] for m in truth)  # overlaps are counted here: the step's own name is too little
+        exact = _overlaps(step.modalities[m] for m in truth)  # units count overlaps, not the step alone
         meaning = {"revision": self.revision, "truth": dict(truth), "modalities": definitions, **exact, **what, **seen}
         return f"score/{fingerprint(meaning)[:SHORT]}"
 

@@ -32,7 +32,7 @@ from hyperloom.stages.people.ledger import DIGEST, PeopleEntry, PeopleLedger
 from hyperloom.stages.people.placing import PlacedAnswers, placed
 from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Labels
-from hyperloom.stages.schema import Column, SamplesSchema, inputs_of, recheck
+from hyperloom.stages.schema import Column, SamplesSchema, inputs_of, made_by, recheck
 
 REVISION = 1
 Answered = list[tuple[Partition, list[PeopleEntry]]]
@@ -160,15 +160,18 @@ def _units(column: str, offered: Catalogue, answered: Answered, modalities: Any)
         keys = offered.ingested(partition.pid)
         if keys is None:
             continue
-        pictures = {}
-        for name in {e.column for e in entries}:
+        pictures, drawn = {}, []
+        for name in sorted({e.column for e in entries}):
             if name not in offered.producers:
                 raise StepFailed(
                     f"people looked at {name}, which no step under `data` offers. Next: list its step there"
                 )
             record = offered.record(name, partition.pid)
             pictures[name] = record.file.path if record is not None and record.files else ""
-        id_ = fingerprint([partition.pid, [[e.key, e.picture, e.digest, e.who, e.when] for e in entries]])[:16]
+            if record is not None and made_by(offered.producer(name).about) != "raw":
+                drawn.append([name, record.space, record.id])  # their partition does not say which pictures they are
+        given = [[e.key, e.picture, e.digest, e.who, e.when] for e in entries]
+        id_ = fingerprint([partition.pid, given, *([drawn] if drawn else [])])[:16]
         rows = [[e.path, e.row, e.key, e.picture, e.column, e.who, e.when, e.digest] for e in entries]
         path = keys.file.path if keys.files else ""
         body = {"pid": partition.pid, "keys": path, "pictures": pictures, "answers": rows}

@@ -509,6 +509,30 @@ def test_of_answers_to_two_pictures_of_a_sample_the_last_counts(tmp_path: Path, 
     assert made.body["coverage"] == {"weather@human": {"rows": 1, "missing": 0}}
 
 
+def test_an_answer_to_a_picture_that_an_expert_made_is_of_that_picture(tmp_path: Path) -> None:
+    """Once it was read, it stayed with the sample whatever the expert made by then, or was left out for good."""
+    storage, known = Storage(str(tmp_path)), {**KNOWN, **inline.modalities(photo={"type": "image", "size": [24, 40]})}
+    photos = {f"photo@{c}": np.full((24, 40, 3), i, np.uint8) for i, c in enumerate(("day", "night"))}
+    frames = inline.ingested(storage, known, {"g": [{**photos, "weather@city": np.array(0)}]})
+
+    def small(photo: str) -> Any:
+        experts = [{"type": "resize", "in": photo, "out": "rgb@small"}]
+        stage = load("stage", "label").model_validate({"stage": "label", "data": ["frames"], "experts": experts})
+        return inline.finish(inline.step(stage, storage, known, "small", frames=frames))
+
+    steps = [SimpleNamespace(name=str(i), manifest=m, stage=None) for i, m in enumerate((frames, small("photo@day")))]
+    export = Export(storage, steps, known, Sending("weather@city", "rgb@small", "label-studio"))
+    export.write(Storage(str(tmp_path / "out")))
+    (entry,), value = export.ledger.entries("exports"), np.int64(1)
+    export.ledger.add("imports", [replace(entry, who="anna", digest=digest_of(value))], [value], KNOWN["weather"])
+    said = []
+    for photo in ("photo@day", "photo@night", "photo@day"):
+        stage, inputs = People(stage="people", data=("frames", "small"), columns=("weather@human",)), small(photo)
+        made = inline.finish(inline.step(stage, storage, known, frames=frames, small=inputs))
+        said.append((inline.column(storage, KNOWN, made, "weather@human")["g/000"], len(made.body["remarks"])))
+    assert said == [(1, 0), (None, 1), (1, 0)]
+
+
 def test_boxes_that_a_tool_rounds_and_reorders_are_as_they_were() -> None:
     """CVAT rounds to hundredths of a pixel: of a hundred boxes some changed their order, and were `changed`."""
     random = np.random.default_rng(0)
