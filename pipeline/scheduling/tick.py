@@ -213,7 +213,8 @@ class Tick:
                 return "failed", *_words(result)
             sources, case = result.sources, self._case(standing)
         if not verdict.due:
-            return "held", verdict.why, sources or case.sources, 0
+            looked = {} if verdict.waits else {**case.sources, **sources}  # `first` reads some of the sources alone
+            return "held", verdict.why, looked, 0
         named = replace(named, tags={**named.tags, "why": verdict.why})
         result = self.start(named, None)
         words, sources, code = _words(result)

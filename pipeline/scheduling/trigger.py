@@ -40,11 +40,13 @@ class TriggerCase:
 
 @dataclass(frozen=True)
 class TriggerVerdict:
-    """Whether the slot runs, why or why not in words, and what must be `first` before that can be said."""
+    """Whether the slot runs, why or why not in words, and what must be `first` before that can be said. `waits`: what
+    has arrived was not looked at, it is left to a later slot."""
 
     due: bool
     why: str
     first: tuple[str, ...] = ()
+    waits: bool = False
 
 
 class Trigger(Plugin):
@@ -83,4 +85,5 @@ class NewData(Trigger):
         if any(number is None for number in grown.values()):
             return TriggerVerdict(True, f"other data in {', '.join(grown)}")
         least = "" if count >= self.samples else f", {self.samples} are asked for"
-        return TriggerVerdict(not least, f"{counted(count, 'new sample')} in {', '.join(grown)}{least}")
+        why = f"{counted(count, 'new sample')} in {', '.join(grown)}{least}"
+        return TriggerVerdict(not least, why, waits=bool(least))

@@ -1,12 +1,14 @@
 """`on: drift`: a slot runs when the new samples have drifted from those of the champion.
 
 Whether they have takes new labels and shards, so the recipe's drift steps, and what they read, run first; the rest,
-training above all, only on an alarm or where there is no champion yet.
+training above all, only on an alarm or where there is no champion yet. Sources that no drift step goes back to are no
+reason to look.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from hyperloom.pipeline.scheduling.trigger import NewData, TriggerCase, TriggerVerdict
 from hyperloom.pipeline.stage import Stage
@@ -24,8 +26,8 @@ class OnDrift(NewData):
             )
 
     def judge(self, case: TriggerCase) -> TriggerVerdict:
-        arrived = super().judge(case)
         steps = [step for step in case.steps if isinstance(step.stage, Drift)]
+        arrived = super().judge(_looked_at(case, [step.name for step in steps]))
         if not arrived.due:
             return arrived
         if stale := tuple(step.name for step in steps if step.manifest is None or step.state != "fresh"):
@@ -35,3 +37,14 @@ class OnDrift(NewData):
         alarm = any(result.alarm for result in results)
         first = any(result.first and not result.compared for result in results)
         return TriggerVerdict(alarm or first, f"drift: {why}" if alarm else why)
+
+
+def _looked_at(case: TriggerCase, drift: Iterable[str]) -> TriggerCase:
+    """The case as if sources that these steps do not go back to were as they were."""
+    reads, behind = {step.name: step.reads for step in case.steps}, set[str]()
+    left = list(drift)
+    while left:
+        behind.add(name := left.pop())
+        left += [one for one in reads.get(name, ()) if one not in behind]
+    others = {name: now for name, now in case.sources.items() if name not in behind}
+    return replace(case, base={**case.base, **others}) if case.base else case

@@ -6,6 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -30,7 +31,7 @@ from hyperloom.pipeline.scheduling import change, history
 from hyperloom.pipeline.scheduling import tick as tick_module
 from hyperloom.pipeline.scheduling.journal import Journal
 from hyperloom.pipeline.scheduling.tick import Tick, TickResult
-from hyperloom.pipeline.scheduling.trigger import Trigger, TriggerCase, TriggerVerdict
+from hyperloom.pipeline.scheduling.trigger import NewData, Trigger, TriggerCase, TriggerVerdict
 from hyperloom.stages.drift.stage import Drift
 from tests.toy import Numbers
 from tests.unit.test_house import loaded_by
@@ -433,6 +434,36 @@ def test_a_trigger_may_ask_for_steps_first_and_hold_the_rest(tmp_path: Path) -> 
     assert tags == ["a is looked at first", "a has 12 rows"], "the run says why it went on"
 
 
+class Arrived(NewData):
+    """Looks at the step `a` where something is new, and never goes on."""
+
+    def judge(self, case: TriggerCase) -> TriggerVerdict:
+        arrived, (step, *_) = super().judge(case), [s for s in case.steps if s.name == "a"]
+        if not arrived.due or step.manifest is None:
+            return replace(arrived, first=("a",) if arrived.due else ())
+        return TriggerVerdict(False, "a is as it was")
+
+
+def test_a_source_that_is_not_looked_at_first_is_not_new_with_each_slot(tmp_path: Path) -> None:
+    """A held slot remembered the sources of the steps that it had run alone: any other was `other data` for ever."""
+    night = Night(tmp_path, on=f"{__name__}:Arrived")
+    (tmp_path / "other.bin").write_bytes(b"more")
+    night.steps = f'units_: 2}}\n  c: {{stage: "tests.toy:Numbers", start: 9, file: {tmp_path}/other.bin'
+    assert [night.tick(0).state, night.tick(1).state] == ["held", "skipped"]
+    assert [row["why"].partition(" (")[0] for row in night.rows()] == ["the first run", "no new data"]
+
+
+def test_samples_that_are_too_few_by_the_time_a_slot_starts_wait_for_the_next(tmp_path: Path) -> None:
+    """Of 6 that had come 4 were left: they counted as seen, and the next slot asked for 5 beside them."""
+    night, grown = Night(tmp_path, on={"type": "new-data", "samples": 5}), iter([6, 4, 8, 8])
+    assert night.tick(0).state == "done"
+    night.arrive("night 1")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Numbers, "growth", lambda *_: next(grown))
+        assert night.tick(1).text.endswith("held: 4 new samples in a, 5 are asked for")
+        assert night.tick(2).state == "done"
+
+
 @pytest.mark.parametrize(
     ("body", "due"),
     [
@@ -446,15 +477,35 @@ def test_drift_is_a_reason_after_its_step_has_looked(body: dict[str, Any], due: 
     trigger = plugins.parse("trigger", {"type": "drift", "samples": 5})
     stage = Drift(stage="drift", data="shards", champion="x")
     source = PlannedStep("frames", Numbers(stage="frames"), [], {"facts": 1}, {"facts": 1}, "new", "fresh")
+    shards = PlannedStep("shards", Numbers(stage="shards"), ["frames"], {}, {}, "s", "stale")
     drift = PlannedStep("drift", stage, ["shards"], {}, {}, "d", "stale")
 
     def judge(count: int) -> TriggerVerdict:
-        return trigger.judge(TriggerCase([source, drift], {"frames": "old"}, lambda _: count))
+        return trigger.judge(TriggerCase([source, shards, drift], {"frames": "old"}, lambda _: count))
 
-    assert judge(4) == TriggerVerdict(False, "4 new samples in frames, 5 are asked for")
+    assert judge(4) == TriggerVerdict(False, "4 new samples in frames, 5 are asked for", waits=True)
     assert judge(5).first == ("drift",)
     drift.state, drift.manifest = "fresh", Manifest("drift", "d", {}, body={**body, "reasons": ["so it is"]})
     assert judge(5) == TriggerVerdict(due, "drift: so it is" if body["alarm"] else "so it is")
+
+
+def test_what_no_drift_step_goes_back_to_is_no_reason_to_look_for_drift() -> None:
+    """Of a source that drift steps do not read nobody knew how much it had grown: they looked whatever had arrived."""
+    trigger, stage = (
+        plugins.parse("trigger", {"type": "drift", "samples": 5}),
+        Drift(stage="drift", data="frames", champion="x"),
+    )
+    frames, table = (
+        PlannedStep(n, Numbers(stage=n), [], {"facts": 1}, {}, "new", "stale") for n in ("frames", "table")
+    )
+    steps = [frames, table, PlannedStep("drift", stage, ["frames"], {}, {}, "d", "stale")]
+
+    def judge(base: dict[str, str], **grown: int) -> TriggerVerdict:
+        return trigger.judge(TriggerCase(steps, base, grown.get))
+
+    assert judge({"frames": "old", "table": "old"}, frames=4).why == "4 new samples in frames, 5 are asked for"
+    assert judge({"frames": "new"}).why.startswith("no new data (frames, table, drift would run for other reasons")
+    assert judge({"frames": "old"}, frames=5).first == ("drift",) and judge({}).why.startswith("the first run")
 
 
 def test_drift_without_a_step_that_looks_for_it_is_a_mistake() -> None:
