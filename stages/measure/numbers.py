@@ -20,15 +20,15 @@ from hyperloom.stages.modality import Modality
 from hyperloom.stages.modality.knowledge import spread
 
 SMALLEST = 1e-6
-"""Truth below this magnitude has no relative error; of a column whose own numbers are smaller than one, below this share
-of their size."""
+"""Truth below this magnitude has no relative error; of a column whose own numbers are smaller than one, below this
+share of their size."""
 STEPS = range(-9, -46, -3)
 """Powers of ten down to which relative errors of smaller truth are added up apart, as some samples have it."""
 
 
 class NumberMeasure(Measure):
-    """Of numbers: mae and rmse, in the modality's unit, and absrel, the mean error as a share of the truth, without truth
-    that is zero, or nearly so beside the column's other numbers."""
+    """Of numbers: mae and rmse, in the modality's unit, and absrel, the mean error as a share of the truth, without
+    truth that is zero, or nearly so beside the column's other numbers."""
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"mae": False, "rmse": False, "absrel": False}
     of_answers: ClassVar[frozenset[str]] = frozenset(higher_is_better)
@@ -61,7 +61,8 @@ class NumberMeasure(Measure):
         _, count, least = _relative(sums)
         if not (left := sums["values"] - count):
             return ""
-        return f"absrel leaves out {left:,} of {counted(sums['values'], 'number')}: truth no further from zero than {least:g}"
+        part = f"{left:,} of {counted(sums['values'], 'number')}"
+        return f"absrel leaves out {part}: truth no further from zero than {least:g}"
 
     def change(self, modality: Modality, now: np.ndarray, before: np.ndarray, valid: np.ndarray) -> Sums:
         valid = valid & _said(modality, now) & _said(modality, before)

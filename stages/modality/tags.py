@@ -19,12 +19,20 @@ from hyperloom.stages.modality.padding import filled, some
 
 WORDS = re.compile(r"[^ \t\n\r\f\v]+")
 """What lies between white space of ASCII, as everywhere: a token may hold a blank that does not break."""
+UNDIVIDED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+                       "\uff66-\uff9f\U00020000-\U0003ffff]")  # fmt: skip
+"""A letter of a script that puts no blanks between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+
+
+def characters(text: str) -> list[str]:
+    """The tokens of a text that blanks may not divide into words: all characters but its blanks. None of another."""
+    return list("".join(WORDS.findall(text))) if UNDIVIDED.search(text) else []
 
 
 class Tags(OffFrame, Ids):
     """(length,) int64: ids of `tags` (names, or how many), one a token; -1 is padding. Columns hold lists of names.
 
-    Tokens are the words of the text beside it, as spaces cut it.
+    Tokens are the words of the text beside it, as spaces cut it, or the characters of one in a script without spaces.
     """
 
     defaults: ClassVar[Defaults] = Defaults("tag", "cross-entropy", "accuracy", "classes")

@@ -177,9 +177,9 @@ def _filled(filled: Mapping[SplitName, bool]) -> str:
 
 def stratum(modality: Modality, statistics: Mapping[str, Any]) -> str:
     """The stratum of a group, from its merged statistics of the column: the most frequent class, or for numbers the
-    part of the known range (a quarter of it), else the power of four, in which their mean lies; what is near zero beside
-    the group's own numbers is one stratum. Nothing here depends on other groups, so new data changes no old group's
-    stratum."""
+    part of the known range (a quarter of it), else the power of four, in which their mean lies; what is near zero
+    beside the group's own numbers is one stratum. Nothing here depends on other groups, so new data changes no old
+    group's stratum."""
     from hyperloom.stages.shard.statistics import edges
 
     if modality.counted:

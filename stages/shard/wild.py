@@ -1,10 +1,11 @@
 """Wild values: numbers far outside what a column usually holds, such as one depth of 1e9 among metres.
 
 They are counted by powers of two, whatever the unit, channel by channel, with count, sum and sum of squares of each
-power, so that mean and deviation can do without them, with the first sample of each, and with how many lie below zero. What is wild follows from the counts of all shards
-together: the largest magnitudes, at most a hundredth of the values (or a single one), that lie at least `GAP` powers of
-two above all others. So long tails, whose powers follow each other, are usual. A column with a range has none: what
-lies outside was refused. Nothing is changed or left out of the data.
+power, so that mean and deviation can do without them, with the first sample of each, and with how many lie below zero.
+What is wild follows from the counts of all shards together: the largest magnitudes, at most a hundredth of the values
+(or a single one), that lie at least `GAP` powers of two above all others. So long tails, whose powers follow each
+other, are usual. A column with a range has none: what lies outside was refused. Nothing is changed or left out of the
+data.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ GAP = 4
 SHARE, FEWEST = 100, 10
 """Of so many values one may be wild; fewer usual ones tell nothing."""
 NOUGHT = -20
-"""Numbers below this power of two may be what rounding left of zero. Beside nothing else, which a column of a small unit
-(currents in amperes) is too, only one value is wild, however often it is there: a mark, not the few that are real."""
+"""Numbers below this power of two may be what rounding left of zero. Beside nothing else, which a column of a small
+unit (currents in amperes) is too, only one value is wild, however often it is there: a mark, not the few that are real.
+"""
 _LOWEST, _POWERS = -160, 1200
 SHOWN = 3
 

@@ -86,11 +86,11 @@ def test_only_labels_of_numbers_and_boxes_are_made_anew() -> None:
 
 
 class Tagger(BaseHTTPRequestHandler):
-    """A chat that says for each question what its first word says."""
+    """A chat that says for each question the tags that its first word lists, N for other letters."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        said = " ".join(asked["messages"][0]["content"].split()[0])
+        said = " ".join(c if c in "NV" else "N" for c in asked["messages"][0]["content"].split()[0])
         data = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
@@ -112,17 +112,22 @@ def tagger() -> Iterator[str]:
 def test_tags_are_one_for_each_word_of_the_text_beside_them(tmp_path: Path, tagger: str) -> None:
     """One left out gave each later word that of the next."""
     storage = Storage(str(tmp_path))
-    texts = {"NVN dogs run": 3, "NV two words more": None, "NNN\u00a0x of": None, "NN\u00a0x of": 2}
+    texts = {
+        "NVN dogs run": 3, "NV two words more": None, "NNN\u00a0x of": None, "NN\u00a0x of": 2, "abc": None,
+        "我去北京": 4, "ไปไหน": 5, "我去 北京": 2, "我去北 京": None,
+    }  # fmt: skip
     samples = [{"text@a": KNOWN["text"].fit(text)} for text in texts]
     expert = {"type": "http", "api": "chat", "url": tagger, "model": "m", "prompt": "{text@a}"}
     stage = Label(stage="label", data="frames", experts=[{**expert, "in": "text@a", "out": "pos@m"}])
     made = inline.finish(inline.step(stage, storage, KNOWN, frames=inline.ingested(storage, KNOWN, {"g": samples})))
     values = inline.column(storage, KNOWN, made, "pos@m").values()
     assert [None if v is None else int((v >= 0).sum()) for v in values] == list(texts.values())
-    (record,) = [r for r in made.records if r.quarantined]
-    listed = storage.read_json(f"{record.space}/quarantine/{record.id}.json")
-    errors = [item["error"].rpartition("ValueError: ")[2] for item in listed]
-    assert errors == ["2 tags for 4 words", "3 tags for 2 words"]
+    left_out = [r for r in made.records if r.quarantined]
+    listed = [one for r in left_out for one in storage.read_json(f"{r.space}/quarantine/{r.id}.json")]
+    errors = [one["error"].rpartition("ValueError: ")[2] for one in listed]
+    assert errors == [
+        "2 tags for 4 words", "3 tags for 2 words", "3 tags for 1 word", "3 tags for 2 words (4 characters)",
+    ]  # fmt: skip
 
 
 def test_only_tags_of_one_text_are_made_anew() -> None:

@@ -14,7 +14,9 @@ from hyperloom.stages.label.hub.answers import from_pipeline
 from tests.unit.inline import modalities
 
 KNOWN = modalities(
-    several={"type": "multilabel", "classes": ["cat", "dog"]}, kind={"type": "category", "classes": ["cat", "dog"]}
+    tags={"type": "tags", "tags": ["O", "B-LOC", "I-LOC"], "length": 12},
+    several={"type": "multilabel", "classes": ["cat", "dog"]},
+    kind={"type": "category", "classes": ["cat", "dog"]},
 )
 NAMED = {"type": "named", "names": ["tabby", "tiger cat", "dog"], "labels": {"tabby": "cat", "tiger cat": "cat"}}
 
@@ -98,3 +100,26 @@ def test_a_word_with_a_blank_that_does_not_break_has_one_tag() -> None:
     text = "Vi\u1ec7t\u00a0Nam l\u00e0"
     pieces = [{"start": 0, "entity": "N"}, {"start": 5, "entity": "N"}, {"start": 9, "entity": "V"}]
     assert from_pipeline(pieces, tags, text, {}, None, []) == ["N", "V"]
+
+
+def pieces(text: str, *parts: tuple[str, str]) -> list[dict[str, Any]]:
+    """What a pipeline says of parts of a text: where each lies, and its tag."""
+    places = [(text.index(part), part, tag) for part, tag in parts]
+    return [{"start": at, "end": at + len(part), "entity": tag} for at, part, tag in places]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "tags"),
+    [
+        ("我爱北京", [("我", "O"), ("爱", "O"), ("北", "B-LOC"), ("京", "I-LOC")], ["O", "O", "B-LOC", "I-LOC"]),
+        (" 去NYC\n", [("去", "O"), ("NYC", "B-LOC")], ["O", "B-LOC", "I-LOC", "I-LOC"]),
+        ("我 爱 北京", [("我", "O"), ("爱", "O"), ("北", "B-LOC"), ("京", "I-LOC")], ["O", "O", "B-LOC"]),
+        ("Paris", [("Par", "B-LOC"), ("is", "I-LOC")], ["B-LOC"]),
+    ],
+)
+def test_a_text_without_blanks_has_a_tag_for_each_character(text: str, parts: Any, tags: list[str]) -> None:
+    """A sentence of Chinese was one word, with the tag of its first character."""
+    assert from_pipeline(pieces(text, *parts), KNOWN["tags"], text, {}, None, []) == tags
+    if len(tags) > 3:
+        with pytest.raises(ValueError, match="gave no tag for the character"):
+            from_pipeline(pieces(text, *parts[:-1]), KNOWN["tags"], text, {}, None, [])

@@ -7,6 +7,7 @@ each word, a text. `to_pipeline` turns an input's value into what a pipeline tak
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.modality.audio import heard
 from hyperloom.stages.modality.boxes import strongest
-from hyperloom.stages.modality.tags import WORDS
+from hyperloom.stages.modality.tags import WORDS, characters
 from hyperloom.stages.remarks import remark
 
 SHORTEST = 0.1
@@ -163,15 +164,32 @@ def _instances(answer: Any, modality: Any, labels: LabelNames, threshold: float)
 
 
 def _tags(answer: Any, text: str, labels: LabelNames) -> list[str | None]:
-    """The tag of each word (between spaces): that of its first piece."""
+    """The tag of each word (between spaces): that of its first piece. Of a text without spaces inside, in a script that
+    puts none between words, that of each character."""
+    words = list(WORDS.finditer(text))
+    if len(words) == 1 and characters(text):
+        return [_name(tag, labels) for tag in _of_characters(answer, words[0])]
     starts = {int(piece["start"]): str(piece["entity"]) for piece in answer}
     tags = []
-    for word in WORDS.finditer(text):
+    for word in words:
         pieces = [at for at in starts if word.start() <= at < word.end()]
         if not pieces:
             raise ValueError(f"the model gave no tag for the word {word.group()!r}")
         tags.append(_name(starts[min(pieces)], labels))
     return tags
+
+
+def _of_characters(answer: Any, word: re.Match[str]) -> list[str]:
+    """The tag of the piece that each character is in; what began with its first goes on in the others."""
+    tags = dict.fromkeys(range(*word.span()), "")
+    for piece in answer:
+        tag, first = str(piece["entity"]), int(piece["start"])
+        for at in range(first, int(piece["end"])):
+            tags[at] = f"I-{tag[2:]}" if at > first and tag.startswith("B-") else tag
+    tags = {at: tags[at] for at in range(*word.span())}
+    if silent := [word.string[at] for at, tag in tags.items() if not tag]:
+        raise ValueError(f"the model gave no tag for the character {silent[0]!r}")
+    return list(tags.values())
 
 
 def _class(label: str, labels: LabelNames, modality: Any) -> str | None:

@@ -131,12 +131,13 @@ class HuggingFace(Expert):
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
         """Probabilities stood in the model's order whatever they were called, and it said no to what it does not
         know. The silence that fills up a recording was heard, too. Parts of a word that holds a blank got tags of
-        their own."""
+        their own, and a text in a script without blanks one tag."""
         from hyperloom.stages.label.hub.answers import is_sound
 
         sounds = any(is_sound(kind) for kind in defined(modalities, self.in_))
         further = {"sounds of their own length": 2} if sounds else {}
-        further |= {"words with blanks": 2} if self.task == "token-classification" else {}
+        if self.task == "token-classification":
+            further |= {"words with blanks": 2, "no blanks between words": 2}
         kinds = defined(modalities, self.out) if self.task in CHOOSING else []
         named = any(k.markup == "marks" or (k.plain_numbers and k.output_names) for k in kinds)
         return {"labels by name": 2, **further} if named else further

@@ -31,7 +31,7 @@ from hyperloom.stages.label.expert import Batch, Expert, Function
 from hyperloom.stages.label.services.apis import APIS, Api, Question, in_words
 from hyperloom.stages.label.services.endpoint import Endpoint, Refused
 from hyperloom.stages.label.services.replay import Replay
-from hyperloom.stages.modality.tags import WORDS
+from hyperloom.stages.modality.tags import WORDS, characters
 from hyperloom.stages.modality.values import fit
 
 OTHERS_SECONDS = 0.1
@@ -162,14 +162,17 @@ class _Caller:
         return outputs  # type: ignore[return-value]
 
     def _of_words(self, column: str, value: Any, batch: Batch, i: int) -> Any:
-        """The value; of tags that are not one for each word of the text beside them an error: whoever leaves one out
-        gives each later word that of another."""
+        """The value; of tags that are not one for each word of the text beside them, or for each character of one that
+        blanks need not divide, an error: whoever leaves one out gives each later word that of another."""
         kind = self._api.modalities[column]
         if not (kind.ended and kind.categorical and self._tagged) or not isinstance(value, np.ndarray):
             return value
-        words = WORDS.findall(self._api.modalities[self._tagged].words(batch[self._tagged][i]))
-        count = len(kind.tallied(value))
-        return value if count == len(words) else ValueError(f"{count} tags for {counted(len(words), 'word')}")
+        text = self._api.modalities[self._tagged].words(batch[self._tagged][i])
+        words, letters, count = len(WORDS.findall(text)), len(characters(text)), len(kind.tallied(value))
+        if count in (words, letters or words):
+            return value
+        also = f" ({counted(letters, 'character')})" if letters else ""
+        return ValueError(f"{count} tags for {counted(words, 'word')}{also}")
 
     def _answers(self, questions: Sequence[Question]) -> list[Any]:
         """One answer a question, in a tuple, or the exception that it met. The same question is asked once."""
