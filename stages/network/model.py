@@ -21,6 +21,7 @@ from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS, Arc
 from hyperloom.stages.network.features import Forward
 from hyperloom.stages.network.residual import Residual
 from hyperloom.stages.network.stored import read_stored
+from hyperloom.stages.network.subnormal import flushed
 from hyperloom.stages.network.terms import collected, terms_of
 from hyperloom.stages.network.visible import Visible
 
@@ -159,7 +160,7 @@ def load_model(storage: Storage, folder: str) -> MultiTask:
         described, stored = (read_stored(storage, folder, name) for name in (MODEL_JSON, MODEL_WEIGHTS))
         architecture, state = Architecture.from_json(json.loads(described)), load(stored)
         model = MultiTask(architecture)
-        model.load_state_dict(state)
+        model.load_state_dict({name: flushed(weight) for name, weight in state.items()})
     except Torn:
         raise
     except (FileNotFoundError, RuntimeError, KeyError, ValueError, SafetensorError) as error:

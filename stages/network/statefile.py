@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from hyperloom.stages.network.subnormal import flushed
+
 PREFERRED = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
 """Under which training programs keep the weights, those that go first."""
 PREFIXES = ("module.", "_orig_mod.")
@@ -32,8 +34,8 @@ WHAT_ELSE = (
 
 
 def read_state(content: bytes, path: str) -> dict[str, torch.Tensor]:
-    """Name -> weight, of the bytes of the file `path`. Nothing in it is run. Raises ValueError, naming the file, for
-    what is no state dict."""
+    """Name -> weight, of the bytes of the file `path`, subnormal numbers as zeros. Nothing in it is run. Raises
+    ValueError, naming the file, for what is no state dict."""
     mappings = dict(_mappings(_loaded(content, path)))
     if not mappings:
         raise ValueError(f"{path} holds no weights by name. Next: save the network's state_dict()")
@@ -43,7 +45,7 @@ def read_state(content: bytes, path: str) -> dict[str, torch.Tensor]:
             f"{path}: the weight {broken} has values that are no numbers (NaN): a training that failed. Next: take an "
             "earlier file of it"
         )
-    return state
+    return {name: flushed(weight) for name, weight in state.items()}
 
 
 def _weight(value: Any) -> bool:

@@ -61,9 +61,10 @@ class Directory:
         return run
 
     def _compiled(self, model: Any) -> Any:
-        """The network, compiled in its place where that is asked for and can be."""
-        from hyperloom.stages.network import compiling
+        """The network without subnormal weights, compiled in its place where that is asked for and can be."""
+        from hyperloom.stages.network import compiling, subnormal
 
+        subnormal.flush(model)
         if (how := compiling.how(self._compile, self.torch.device(self.device), say=True)) is not None:
             model.compile(**how)
         return model

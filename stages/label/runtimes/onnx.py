@@ -148,7 +148,7 @@ def _loaded(path: str, threads: int, gpu: bool) -> Any:
     model = local if os.path.exists(local) else read_weights(path)
     providers = _providers(runtime, gpu)
     try:
-        return runtime.InferenceSession(model, options, providers=providers)
+        return runtime.InferenceSession(onnxfile.without_subnormals(model), options, providers=providers)
     except Exception as error:  # the runtime raises its own classes, which it does not export
         if (newer := onnxfile.too_new(path, str(error))) is not None:
             raise newer from error

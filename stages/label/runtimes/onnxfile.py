@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ DTYPES: dict[str, Any] = {
     "tensor(int32)": np.int32, "tensor(int64)": np.int64,
 }  # fmt: skip
 CHANNELS = (1, 3, 4)
+LARGE = 10**9
+"""Bytes of a file that is run as it is, since it would be in memory twice."""
 OLD_IR, OLD_OPSET = 10, 21
 """What the oldest ONNX Runtime that we take can open, so that nobody needs to be asked."""
 PASSING = {
@@ -219,6 +222,30 @@ def beside(path: str) -> tuple[str, ...]:
         if onnx.external_data_helper.uses_external_data(tensor):
             names |= {entry.value for entry in tensor.external_data if entry.key == "location"}
     return tuple(os.path.join(folder, name) for name in sorted(names))
+
+
+def without_subnormals(model: str | bytes) -> str | bytes:
+    """A graph, by its local path or its bytes, with zeros for the float32 weights that are subnormal, each of which
+    costs a processor a hundred cycles and more (`stages.network.subnormal`). Itself where it has none, and where it
+    keeps weights outside, is larger than 1 GB or is no ONNX file."""
+    if (os.path.getsize(model) if isinstance(model, str) else len(model)) > LARGE:
+        return model
+    onnx = library("onnx", "onnx")
+    try:
+        content = Path(model).read_bytes() if isinstance(model, str) else model
+        parsed = onnx.load_from_string(content)
+    except Exception:  # the runtime says what is wrong with it
+        return model
+    least, changed = np.finfo(np.float32).tiny, False
+    for tensor in _tensors(parsed):
+        if onnx.external_data_helper.uses_external_data(tensor):
+            return model
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            weights = onnx.numpy_helper.to_array(tensor)
+            if (tiny := (np.abs(weights) < least) & (weights != 0)).any():
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.where(tiny, np.float32(0), weights), tensor.name))
+                changed = True
+    return bytes(parsed.SerializeToString()) if changed else model
 
 
 def _tensors(message: Any) -> Iterator[Any]:

@@ -78,12 +78,15 @@ class Torch(Network):
 
     def session(self) -> TorchSession:
         torch = library("torch", "train")
+        from hyperloom.stages.network.subnormal import flush
+
         torch.set_num_threads(max(1, int(self.cpus)))
         device = "cuda" if self.gpus > 0 else "cpu"
         if device == "cuda" and not torch.cuda.is_available():
             raise PluginError("this expert asks for a GPU, but torch sees none. Next: gpus: 0, or a node that has one")
         kind = self.form
         module = self._loaded(torch, kind, device)
+        flush(module)
         if kind != "export":  # an exported program has its mode built in
             module.eval()
         module = module.to(device)
