@@ -191,12 +191,11 @@ class Trained(Result):
     task -> column -> weight. `kept` and `final` say how the training ended, `remarks` what that tells of it
     (stages.train.diagnosis), `onnx` what its export is like, `taught` who made each target of a student, in words.
 
-    `learned`: all that taught or chose it, through whatever steps (None where its stage does not say); `shows`: the
-    truth that an input goes back to; `folder`: where its files lie, if that is another step's; `rehearsal`: how far a
-    pilot trained it, in words.
+    `needs`: inputs without which it has no answer, as no training sample lacked or hid them (None of older ones).
+    `learned`: all that taught or chose it (None where its stage does not say); `shows`: the truth that an input goes
+    back to; `folder`: where its files lie, if that is another step's; `rehearsal`: how far a pilot trained it, in words.
 
-    With `members` it is a family of models that differ in their seed; then `best` names the one that these figures are
-    of, the best by the validation figure `best_by` (empty: the first, as nothing was measured)."""
+    With `members` it is a family of seeds; `best` is whose figures these are, by the figure `best_by` if not empty."""
 
     noun: ClassVar[str] = "model"
 
@@ -204,6 +203,7 @@ class Trained(Result):
     tasks: Sequence[str] = ()
     targets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     hidden: Sequence[str] = ()
+    needs: Sequence[str] | None = None
     parameters: int | None = None
     updates: int | None = None
     kept: Any = None

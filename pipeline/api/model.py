@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,16 @@ sample without it. Of several: a mapping of such by column."""
 
 
 class Model:
-    """`inputs` names its columns (those that are absent are hidden from it), `tasks` what it predicts."""
+    """`inputs` names its columns (those that are absent are hidden from it; one that a single sample lacks is where the
+    model was trained without it, too), `tasks` what it predicts."""
 
     inputs: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
 
     def predict(self, inputs: Inputs) -> dict[str, np.ndarray]:
         """Task -> (N, ...) answers. Values of another size are made to fit, as the ingest stage does. Raises
-        RecipeError for what is no input of the model, ValueError for a value that cannot be one."""
+        RecipeError for what is no input of the model and for a sample without an input that no training sample lacked,
+        ValueError for a value that cannot be one."""
         raise TypeError(f"{type(self).__name__} does not predict")
 
     def probabilities(self, inputs: Inputs) -> dict[str, np.ndarray]:
@@ -83,6 +85,8 @@ class TrainedModel(Model):
             batch: dict[str, np.ndarray] = {}
             for name, values in columns.items():
                 batch |= _batch(name, self._modalities[name], values[first : first + BATCH])
+            if not (answerable := self._predictor.answerable(batch)).all():
+                raise RecipeError(_unanswered(batch, int(answerable.argmin()), first, self._predictor.needs))
             yield self._predictor(batch)
 
     def _by_column(self, inputs: Inputs) -> dict[str, list[Any]]:
@@ -131,6 +135,7 @@ def model_of(
     storage: Storage, manifest: Manifest, inputs: Mapping[str, Manifest], ensemble: Any, name: str
 ) -> TrainedModel | ReleasedModel:
     """The model that a manifest holds; `inputs` are the manifests that an ensemble may name. Raises RecipeError."""
+    from hyperloom.stages.network.ensemble import predictor
     from hyperloom.stages.results import Released, Trained
 
     if trained := Trained.of(manifest):
@@ -138,7 +143,7 @@ def model_of(
             chosen = plugins.parse("ensemble", ensemble).bind(inputs)
         except (PluginError, ValueError) as error:
             raise RecipeError(f"ensemble: {error}") from error
-        return TrainedModel(chosen.predictor(storage, trained.folders(manifest), trained.visible), trained.visible)
+        return TrainedModel(predictor(storage, manifest, chosen), trained.visible)
     if released := Released.of(manifest):
         if ensemble not in ("single", {"type": "single"}):
             raise RecipeError("a release is one network. Next: the ensemble of its train or distill step")
@@ -175,6 +180,14 @@ def _batch(name: str, modality: Any, values: Sequence[Any]) -> dict[str, np.ndar
     for i in np.flatnonzero(valid):
         rows[i] = _fitted(modality, values[int(i)], f"{name}, sample {i}")
     return {name: rows, f"{name}?": valid}
+
+
+def _unanswered(batch: Mapping[str, np.ndarray], row: int, first: int, needs: Collection[str]) -> str:
+    """Why there is no answer to a row of a batch that begins with sample `first`."""
+    missing = [name for name in batch if f"{name}?" in batch and not batch[f"{name}?"][row]]
+    lacks = ", ".join([name for name in missing if name in needs] or missing)
+    why = "and the model was never trained without. Next: leave such samples out (.present() of a column)"
+    return f"sample {first + row} has no {lacks}, {why}"
 
 
 def _fitted(modality: Any, value: Any, what: str) -> np.ndarray:

@@ -170,7 +170,8 @@ def brought(job: Job, architecture: Architecture, network: bytes, config: Int8) 
     first = 0 if split == "val" else few
     figures, count = [], 0
     for data in (network, small):
-        batches = list(islice(loader(job, columns, World(), split, shuffle=split == "train"), first, first + many))
+        some = islice(loader(job, columns, World(), split, shuffle=split == "train"), first, first + many)
+        batches = [batch for one in some if len((batch := _complete(inputs, one))[inputs[0]])]
         count = sum(len(batch[inputs[0]]) for batch in batches)
         answering: Any = OnnxNetwork(architecture, data)
         figures.append(validate(job, answering, batches, against, World()) if batches else {})
@@ -213,11 +214,17 @@ def in_bytes(model: Manifest, network: str) -> dict[str, File]:
 
 
 def _whole(architecture: Architecture, inputs: Sequence[str], batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The samples of a batch that lack none of `inputs`."""
+    """The samples of a batch that lack none of `inputs`, as a file takes them."""
+    complete = _complete(inputs, batch)
+    return fed(architecture, {column: complete[column] for column in inputs})
+
+
+def _complete(inputs: Sequence[str], batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The samples of a batch that lack none of `inputs`: a file knows of no missing ones."""
     import torch
 
     complete = torch.stack([batch[column + VALID] for column in inputs]).all(0)
-    return fed(architecture, {column: batch[column][complete] for column in inputs})
+    return {column: values[complete] for column, values in batch.items()}
 
 
 def _lost(modality: Any, whole: float, small: float) -> float:

@@ -16,8 +16,9 @@ from hyperloom.pipeline.counting import counted
 from hyperloom.pipeline.fields import step_refs
 from hyperloom.pipeline.stage import StepRun
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.evaluate import unanswered
 from hyperloom.stages.evaluate.check import CHAMPION
-from hyperloom.stages.evaluate.overlap import JudgedSamples, Overlap, hidden
+from hyperloom.stages.evaluate.overlap import JudgedSamples, Overlap
 from hyperloom.stages.evaluate.subject import Subject
 from hyperloom.stages.lesson import LESSONS, Lesson, merged, of_column, origins, truths
 from hyperloom.stages.provenance import resolved
@@ -74,8 +75,7 @@ class Grounds:
         self._stage, self._step, self._truth, self._rival = stage, step, truth, rival
         shards = Shards.from_manifest(manifest)
         self._makers = {c: p.about for c, p in shards.columns.items()}
-        mine = {s.path for s in shards.shards if s.split == stage.split}
-        self._records = [r for r in manifest.records if any(f.path in mine for f in r.files)]
+        self._inputs = unanswered.JudgedInputs(manifest, stage.split)
         self._offered, self._families = shards.schema, families
         self.untrue = untrue(truth, self._makers)
         self._models = {subject.name for subject in who if subject.kind == "model"}
@@ -92,7 +92,12 @@ class Grounds:
         own = [sentence for ground in grounds for sentence in (*ground.leaks, *ground.notes)]
         makers, short = self._makers.values(), {n: g.rehearsal for n, g in self.of.items() if g.rehearsal}
         own += [rehearsal_sentence(name, how, makers) for name, how in short.items()]
-        return [*no_truth, *own, *(self._rival.sentences(self.judged) if self._rival else [])]
+        return [*no_truth, *own, *(self._champion(self._rival) if self._rival else [])]
+
+    def _champion(self, rival: Rival) -> list[str]:
+        """What its own sentences say of the champion, who sees pictures and nothing else."""
+        lacking = self._inputs.lacking([rival.column]) if rival.meanings else {}
+        return [*rival.sentences(self.judged), *unanswered.sentences(CHAMPION, lacking, len(self.judged.samples))]
 
     def mark(self, name: str) -> str:
         """What stands in brackets behind a name; of a family what stands behind one of its members."""
@@ -131,9 +136,10 @@ class Grounds:
         trained = Trained.from_manifest(self._step.inputs[candidate.model.model])
         given = [c for c in trained.visible if c in self._offered]
         shown = {truth for c in given for truth in (trained.shows or {}).get(c, ()) if truth in self._truth.values()}
-        lacking = hidden(trained.visible, self._records, self._offered)
+        lacking = self._inputs.lacking(trained.visible)
         mine = ground(subject.name, self._resolved(learned), self.judged, sorted(shown), lacking)
-        return replace(mine, rehearsal=trained.rehearsal)
+        silent = unanswered.sentences(subject.name, self._inputs.unanswered(models), len(self.judged.samples))
+        return replace(mine, rehearsal=trained.rehearsal, notes=(*mine.notes, *silent))
 
     def _own_truth(self, columns: Iterable[str]) -> list[str]:
         """The truth by which columns are judged and of which they are made."""

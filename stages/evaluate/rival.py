@@ -124,12 +124,12 @@ class RivalJudge(ModelJudge):
         self._answering = dict(self.task.modalities)
 
     def _asked(self, rows: Rows) -> ModelAnswers:
-        images = rows.values[self.inputs[0]]
-        answers, champion = self._student.predict(images), self.rival
+        images, given, champion = rows.values[self.inputs[0]], rows.valid[self.inputs[0]], self.rival
+        answers = self._student.predict(images)
         assert champion is not None
         brought = {}
         for name, how in champion.meanings.items():
             modality, values = champion.modality(name), answers[name]
             ids = modality.categorical and values.dtype.kind != "f"
             brought[name] = modality.translated(values, how) if ids else modality.mean_translated(values, how)
-        return ModelAnswers(brought)
+        return ModelAnswers(given, brought)

@@ -25,6 +25,7 @@ from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.commits.units import Record, Resources, Unit, Worker
 from hyperloom.pipeline.config import StepName, as_tuple, placement
 from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.fields import step_refs
 from hyperloom.pipeline.fingerprint import SHORT, fingerprint, payload
 from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.stage import Stage, StepRun
@@ -35,6 +36,7 @@ from hyperloom.stages.evaluate.family import Candidate, candidates
 from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.slices import UNKNOWN, Slice
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
+from hyperloom.stages.evaluate.unanswered import JudgedInputs, marked
 from hyperloom.stages.measure.intervals import Intervals
 from hyperloom.stages.measure.measure import measure_of
 from hyperloom.stages.results import Judged, Shards, Trained
@@ -163,6 +165,7 @@ class Evaluate(Stage):
 
         recheck(step)
         shards, truth = step.inputs[self.data], self._truth(step)
+        inputs = JudgedInputs(shards, self.split)
         columns, shown = self._judged(step, truth), self._raw(step, truth)
         spaces = {"columns": self._space(step, truth, {"columns": list(columns), "shown": list(shown)})}
         resources = Resources(self.cpus)
@@ -173,8 +176,9 @@ class Evaluate(Stage):
             manifest, ensemble = step.inputs[one.model.model], one.model.ensemble
             how = payload(one.model, lambda n: step.inputs[n].fingerprint)
             pooled = self.pooled_boxes(step.modalities) if one.model.several else {}
-            spaces[name] = self._space(step, truth, {"model": how, "name": name, **pooled})
             bound = ensemble.bind(step.inputs) if ensemble else None
+            silent = marked(inputs.unanswered([step.inputs[n] for n in step_refs(one.model)]))
+            spaces[name] = self._space(step, truth, {"model": how, "name": name, **pooled, **silent})
             asking = self._asking(step, weight_bytes(manifest, one.member))
             asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound
             given = (task, name, *asks, step.events.run, asking, one.member, self._unasked)
@@ -183,7 +187,7 @@ class Evaluate(Stage):
         if rival is not None and rival.meanings:
             brought = {m: [list(how.places), how.factor] for m, how in rival.meanings.items() if how}
             who = {"release": rival.release, **({"brought": brought} if brought else {})}
-            spaces[CHAMPION] = self._space(step, truth, who)
+            spaces[CHAMPION] = self._space(step, truth, who | marked(inputs.lacking([rival.column])))
             asks = ("release", rival.release), (rival.column,), None
             judge = RivalJudge(task, CHAMPION, *asks, step.events.run, resources, folder=rival.folder, rival=rival)
             workers[f"model {CHAMPION}"] = judge

@@ -143,8 +143,10 @@ class AskedModel:
 @dataclass(frozen=True)
 class ModelAnswers:
     """What a model says of some rows, by modality of the truth: its `mean` (N, ...); of an ensemble how far its members
-    differ, `spread` (N, *sites, 1), and the mean of its first members, by their number."""
+    differ, `spread` (N, *sites, 1), and the mean of its first members, by their number. Where `given` (N,) is false
+    there is no answer (`stages.evaluate.unanswered`), and the values say nothing."""
 
+    given: np.ndarray
     mean: ByColumn
     spread: Mapping[str, np.ndarray] = field(default_factory=dict)
     fewer: Mapping[int, ByColumn] = field(default_factory=dict)
@@ -166,23 +168,22 @@ class ModelJudge(AskedModel):
     def run(self, unit: Unit, out: Output) -> None:
         task, sheet, smaller = self.task, Sheet(), Smaller()
         motion = task.motion({m: m for m in task.truth})
-        kept: dict[str, list[np.ndarray]] = {}
+        kept: dict[str, list[np.ndarray | None]] = {}
         columns = list(dict.fromkeys([*task.truth.values(), *self.inputs, *task.watched]))
         spent = 0.0
         if motion and (rows := last_row(task, unit, columns)):
-            _, answers = self._answers(rows)
-            _with_motion({}, motion, rows, 0, task.watched, {name: answer[0] for name, answer in answers.items()})
+            _with_motion({}, motion, rows, 0, task.watched, _told(*self._answers(rows), 0))
         for rows in batches(task.storage, unit.payload["path"], task.modalities, columns, task.batch):
             began = time.perf_counter()
             answered, answers = self._answers(rows)
             spent += time.perf_counter() - began
             self._fewer(rows, answered, smaller)
             for i in range(len(rows)):
+                one = _told(answered, answers, i)
                 if len(sheet) in unit.payload["pictures"]:
-                    for name, answer in answers.items():
-                        kept.setdefault(name, []).append(answer[i])
+                    for name in answers:
+                        kept.setdefault(name, []).append(one.get(name))
                 sums = {name: self._scored(rows, name, answered, answers[name], i) for name in answers}
-                one = {name: answer[i] for name, answer in answers.items()}
                 sheet.add(*rows.name(i), _with_motion(sums, motion, rows, i, task.watched, one))
         out.rows = len(sheet)
         out.meta |= {"sums": sheet.sums(), **smaller.meta()}
@@ -204,9 +205,8 @@ class ModelJudge(AskedModel):
         *fewer, whole = self._predictor.growing(given, counts)
         meanings = self._meanings.items() if fewer else ()
         spread = {n: how.numbers(whole.spread[n]) for n, how in meanings}
-        return ModelAnswers(
-            self._brought(whole.mean), spread, {n: self._brought(p.mean) for n, p in zip(counts, fewer, strict=False)}
-        )
+        first = {n: self._brought(p.mean) for n, p in zip(counts, fewer, strict=False)}
+        return ModelAnswers(self._predictor.answerable(given), self._brought(whole.mean), spread, first)
 
     def _brought(self, mean: Mapping[str, np.ndarray]) -> ByColumn:
         """Means in the recipe's classes and units."""
@@ -217,18 +217,20 @@ class ModelJudge(AskedModel):
         for members, means in answered.fewer.items():
             for name, mean in means.items():
                 truth, known = (part[self.task.truth[name]] for part in (rows.values, rows.valid))
-                answers, every = decided(self._answering[name], mean), np.ones(len(rows), bool)
-                smaller.add(members, name, score(self.task.modalities[name], truth, answers, known, every))
+                answers = decided(self._answering[name], mean)
+                smaller.add(members, name, score(self.task.modalities[name], truth, answers, known, answered.given))
 
     def _scored(self, rows: Rows, name: str, answered: ModelAnswers, answers: np.ndarray, i: int) -> Sums:
         modality, column, one = self.task.modalities[name], self.task.truth[name], slice(i, i + 1)
         truth, known, mean = rows.values[column][one], rows.valid[column][one], answered.mean[name]
-        sums = score(modality, truth, answers[one], known, np.ones(1, bool))
+        sums = score(modality, truth, answers[one], known, answered.given[one])
+        if not answered.given[i]:
+            return sums
         if modality.categorical and mean.dtype.kind == "f":
             sums = sums | confidence(modality, truth, mean[one], known)
         return sums | apart(answered.spread[name][i]) if name in answered.spread else sums
 
-    def _pictured(self, unit: Unit, kept: Mapping[str, list[np.ndarray]]) -> bytes:
+    def _pictured(self, unit: Unit, kept: Mapping[str, list[np.ndarray | None]]) -> bytes:
         import pyarrow as pa
 
         modalities = self.task.modalities
@@ -240,6 +242,11 @@ class ModelJudge(AskedModel):
     def _say(self, unit: Unit, seconds: float) -> None:
         with Events(self.task.storage, self.run_id, f"evaluate-{unit.id}-{self.name}") as events:
             events.metric(unit.payload["step"], {f"milliseconds a frame/{self.name}": 1000 * seconds})
+
+
+def _told(answered: ModelAnswers, answers: ByColumn, i: int) -> ByColumn:
+    """What row `i` was answered, nothing where there is no answer."""
+    return {name: answer[i] for name, answer in answers.items()} if answered.given[i] else {}
 
 
 def _with_motion(

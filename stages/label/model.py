@@ -9,7 +9,8 @@ mean probability), or the probabilities of a task with classes (a `soft` modalit
 one channel, how much the members differ (`spread_of` a task), which can weigh a student's loss as `certainty`. A dense
 modality of several channels that is no task gets the features at full resolution, and an embedding those of the whole
 sample: targets for a student, whose head for them is the projector (FitNets, Romero et al. 2015). Inputs default to the
-model's own; missing ones are hidden.
+model's own; missing ones are hidden. A sample without any, or without one that the training never missed or hid, has no
+answer.
 Imports torch only in a worker.
 """
 
@@ -32,6 +33,7 @@ from hyperloom.stages.label.steps import Steps
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, Translation, translation
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.network.ensemble import Single
+from hyperloom.stages.remarks import remark
 from hyperloom.stages.results import Trained
 from hyperloom.stages.schema import ModelSchema
 
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from hyperloom.pipeline.recipes.recipe import Where
     from hyperloom.stages.network.architecture import Architecture, Task
     from hyperloom.stages.network.predictor import Prediction, Predictor, Together
+
+
+UNANSWERED = "the model was never trained without an input that is missing here, so it has no answer"
 
 
 class Model(Expert):
@@ -57,10 +62,11 @@ class Model(Expert):
     """spread: the standard deviation over members, in the task's unit or as a probability. certainty: 1 where all
     agree, 0 where they could not differ more; of numbers one half where they differ as the training data do."""
     folders: tuple[str, ...] = placement(())
-    """Filled in by `bind`, as is how large the weights in them are."""
+    """Filled in by `bind`, as are how large the weights in them are and what the model cannot do without."""
     weight_bytes: int = placement(0)
+    needs: tuple[str, ...] = placement(())
 
-    @field_validator("folders", "weight_bytes")
+    @field_validator("folders", "weight_bytes", "needs")
     @classmethod
     def _unset(cls, value: Any) -> Any:
         if value:
@@ -102,6 +108,7 @@ class Model(Expert):
         manifest = inputs[self.model]
         trained = Trained.from_manifest(manifest)
         known = {"folders": trained.folders(manifest), "weight_bytes": weight_bytes(manifest)}
+        known["needs"] = tuple(trained.needs or ())
         bound = {"in_": self.in_ or trained.visible, "ensemble": self.ensemble.bind(inputs)}
         return self.model_copy(update=known | bound)
 
@@ -122,6 +129,7 @@ class Model(Expert):
         from hyperloom.stages.network.predictor import device_of
 
         predictor = self.ensemble.predictor(storage, self.folders, self.in_).to(device_of(self.gpus))
+        predictor.needs |= frozenset(self.needs)
         architecture = predictor.model.architecture
         for part in architecture.parts:
             if part.column in self.in_ and self._differs(part.modality, modalities[modality_of(part.column)]):
@@ -207,11 +215,17 @@ class Asking(Steps):
     def __init__(self, predictor: Predictor | Together, pick: Mapping[str, Callable[[Prediction], Any]], device: bool):
         self._predictor, self._pick, self.device = predictor, pick, device
 
-    def compute(self, prepared: Batch) -> Prediction:
-        return self._predictor(prepared)
+    def compute(self, prepared: Batch) -> tuple[Prediction, np.ndarray]:
+        return self._predictor(prepared), self._predictor.answerable(prepared)
 
-    def finish(self, computed: Prediction) -> Batch:
-        return {column: choose(computed) for column, choose in self._pick.items()}
+    def finish(self, computed: tuple[Prediction, np.ndarray]) -> Batch:
+        prediction, answerable = computed
+        columns = {column: choose(prediction) for column, choose in self._pick.items()}
+        if answerable.all():
+            return columns
+        for _ in range(int((~answerable).sum())):
+            remark(UNANSWERED)
+        return {c: [v if a else None for v, a in zip(vs, answerable, strict=True)] for c, vs in columns.items()}  # type: ignore[misc]
 
 
 def certainty(task: Task) -> Callable[[Prediction], np.ndarray]:

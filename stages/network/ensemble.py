@@ -104,13 +104,14 @@ class Models(Ensemble):
     others: tuple[StepName, ...] = Field((), alias="models")
     each: Annotated[Any, of("ensemble")] = Single(type="single")
     folders: tuple[str, ...] = placement(())
-    """Filled in by `bind`."""
+    """Filled in by `bind`, as is what the models cannot do without."""
+    needs: tuple[str, ...] = placement(())
 
-    @field_validator("folders")
+    @field_validator("folders", "needs")
     @classmethod
     def _unset(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if value:
-            raise ValueError("the models' folders follow from their steps; leave them out")
+            raise ValueError("the models' folders and needs follow from their steps; leave them out")
         return value
 
     def check(self, step: StepCheck, where: Where, model: ModelSchema | None) -> None:
@@ -124,8 +125,10 @@ class Models(Ensemble):
         self.each.check(step, (*where, "each"), model)
 
     def bind(self, inputs: Mapping[str, Manifest]) -> Self:
-        folders = [f for name in self.others for f in Trained.from_manifest(inputs[name]).folders(inputs[name])]
-        return self.model_copy(update={"folders": tuple(folders)})
+        others = {name: Trained.from_manifest(inputs[name]) for name in self.others}
+        folders = [f for name, one in others.items() for f in one.folders(inputs[name])]
+        needs = sorted({column for one in others.values() for column in one.needs or ()})
+        return self.model_copy(update={"folders": tuple(folders), "needs": tuple(needs)})
 
     def predictor(self, storage: Storage, folders: Sequence[str], visible: Sequence[str]) -> Predictor | Together:
         from hyperloom.stages.network.predictor import Together
@@ -140,7 +143,9 @@ class Models(Ensemble):
                 raise RecipeError(f"ensemble: the model in {where} has other inputs or tasks than the first")
             if changed := [name for name in mine if mine[name] != theirs[name]]:
                 raise RecipeError(f"ensemble: {changed[0]!r} has other classes or units in the model in {where}")
-        return Together(predictors, self.pool)
+        together = Together(predictors, self.pool)
+        together.needs = frozenset(self.needs)
+        return together
 
 
 def predictor(
@@ -150,4 +155,7 @@ def predictor(
     may miss it, {column?: (N,) bool}. Returns a `Prediction` with the `mean` and `spread` of each task. Of a family all
     are asked, or the one `member`."""
     trained = Trained.from_manifest(manifest)
-    return (ensemble or Single(type="single")).predictor(storage, trained.folders(manifest, member), trained.visible)
+    how = ensemble or Single(type="single")
+    asked = how.predictor(storage, trained.folders(manifest, member), trained.visible)
+    asked.needs |= frozenset(trained.needs or ())
+    return asked

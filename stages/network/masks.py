@@ -46,6 +46,10 @@ class Mask(Plugin):
         """Which columns are never visible, in training or after."""
         return [False] * len(columns)
 
+    def shown_inputs(self, columns: Sequence[str]) -> list[bool]:
+        """Which columns every sample shows in training, as far as a mask says so."""
+        return [False] * len(columns)
+
     def check(self, columns: Sequence[str]) -> None:
         """Raises ValueError when this mask names what is no input."""
 
@@ -66,6 +70,9 @@ class NoMask(Mask):
 
         return torch.ones(count, len(columns), dtype=torch.bool)
 
+    def shown_inputs(self, columns: Sequence[str]) -> list[bool]:
+        return [True] * len(columns)
+
 
 class NamingMask(Mask):
     """Base of masks in which `visible` and `hidden` name columns or modalities that always or never show."""
@@ -84,6 +91,9 @@ class NamingMask(Mask):
 
     def hidden_inputs(self, columns: Sequence[str]) -> list[bool]:
         return [self._named(c, self.hidden) for c in columns]
+
+    def shown_inputs(self, columns: Sequence[str]) -> list[bool]:
+        return [self._named(c, self.visible) for c in columns]
 
     def check(self, columns: Sequence[str]) -> None:
         known = set(columns) | {modality_of(c) for c in columns}
@@ -114,6 +124,11 @@ class ModalityMask(NamingMask):
     alone: float = Field(0.0, ge=0, lt=1)
     """Share of the samples that show a picture and nothing else, as a student will see them: the one of several inputs
     that is an image, or one of these at random. Counts while training; members of an ensemble are drawn without it."""
+
+    def shown_inputs(self, columns: Sequence[str]) -> list[bool]:
+        if self.alone:
+            return [False] * len(columns)
+        return [(self.keep == 1 or self._named(c, self.visible)) and not self._named(c, self.hidden) for c in columns]
 
     def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> Visible:
         return self.left_alone(super().draw(architecture, count, generator), architecture, count, generator)

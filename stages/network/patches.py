@@ -63,6 +63,9 @@ class BothMask(ModalityMask):
     revision: ClassVar[int] = 1
     patches: Squares = Squares()
 
+    def shown_inputs(self, columns: Sequence[str]) -> list[bool]:
+        return NamingMask.shown_inputs(self, columns) if not self.alone else [False] * len(columns)
+
     def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> Visible:
         from hyperloom.stages.network.visible import Visible
 

@@ -1,9 +1,9 @@
 """Prediction with a trained model: one pass, or what an ensemble of masks or of models comes to.
 
 Batches are numpy, as experts and evaluation have them; inputs that are missing (absent from the batch, or false in
-their `?` mask) are hidden from the model. On a CPU members are asked one after the other (see stages.network.pooling);
-on a device as many go through in one batch as its memory holds, and what they come to is moved when it is looked at.
-Inputs are encoded once either way.
+their `?` mask) are hidden from the model. Which samples it has no answer to `answerable` tells. On a CPU members are
+asked one after the other (see stages.network.pooling); on a device as many go through in one batch as its memory holds,
+and what they come to is moved when it is looked at. Inputs are encoded once either way.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 
 from hyperloom.pipeline.errors import PluginError
 from hyperloom.stages.base import VALID
+from hyperloom.stages.network.architecture import Input
 from hyperloom.stages.network.model import Encoded, MultiTask
 from hyperloom.stages.network.pooling import Answers, How, Pooling
 from hyperloom.stages.network.visible import present, shown
@@ -73,6 +74,8 @@ class Predictor:
         self._allowed = torch.stack(self.members).any(0)
         self.features = False
         """Give what the heads see too, as PLANES (N, H, W, F) and POOLED (N, P) among the answers."""
+        self.needs = frozenset[str]()
+        """Columns that no training sample was without (`Trained.needs`): who lacks one gets no answer."""
         self.device = torch.device("cpu")
         self._most = 1  # members in one batch
 
@@ -142,6 +145,19 @@ class Predictor:
             at += len(members)
             yield from answers
 
+    def answerable(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(N,) bool: to which samples of `batch` the model has an answer. Each must have an input that some member may
+        see, and none that it `needs` may be missing; a column that the whole batch is without is hidden as wanted."""
+        parts = self.model.architecture.parts
+        known = {p.column: torch.from_numpy(_known(batch, p.column, _count(batch, parts))) for p in parts}
+        seen = present(self.model.architecture, {c + VALID: there for c, there in known.items()}) & self._allowed
+        answerable: np.ndarray = seen.any(1).numpy()
+        for item, allowed in zip(self.model.architecture.inputs, self._allowed.tolist(), strict=True):
+            for part in item.parts if allowed else ():
+                if part.column in self.needs and part.column in batch:
+                    answerable = answerable & known[part.column].numpy()
+        return answerable
+
     def _asked(
         self, planes: Sequence[Encoded], seen: Sequence[torch.Tensor], finding: Mapping[str, Any]
     ) -> Iterator[Answers]:
@@ -161,11 +177,10 @@ class Predictor:
     def _tensors(self, batch: Mapping[str, np.ndarray]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Inputs of the model, zeros for those that are absent, and which are there, (N, inputs) bool."""
         architecture = self.model.architecture
-        count = len(next(batch[p.column] for p in architecture.parts if p.column in batch))
+        count = _count(batch, architecture.parts)
         columns: dict[str, torch.Tensor] = {}
         for part in architecture.parts:
-            values, valid = batch.get(part.column), batch.get(part.column + VALID)
-            known = np.full(count, values is not None) if values is None or valid is None else np.asarray(valid, bool)
+            values, known = batch.get(part.column), _known(batch, part.column, count)
             values = np.zeros((count, *part.modality.shape), part.modality.dtype) if values is None else values
             columns[part.column] = torch.from_numpy(np.require(values, requirements=["C", "W"]))
             columns[part.column + VALID] = torch.from_numpy(known)
@@ -180,6 +195,21 @@ class Together:
         self.model = self.predictors[0].model
         self.members = [m for p in self.predictors for m in p.members]
         self.features = False
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """As of a `Predictor`: what any of the models cannot do without."""
+        return frozenset().union(*(one.needs for one in self.predictors))
+
+    @needs.setter
+    def needs(self, columns: frozenset[str]) -> None:
+        for one in self.predictors:
+            one.needs = columns
+
+    def answerable(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """As of a `Predictor`: (N,) bool, to which samples all models have an answer."""
+        every: np.ndarray = np.all([one.answerable(batch) for one in self.predictors], axis=0)
+        return every
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
@@ -241,6 +271,16 @@ def device_of(gpus: float, given: bool = False) -> torch.device:
         raise PluginError("a trained model is to be asked on a GPU, but torch sees none. Next: gpus: 0")
     torch.backends.cudnn.benchmark = True
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def _count(batch: Mapping[str, np.ndarray], parts: Sequence[Input]) -> int:
+    return len(next(batch[p.column] for p in parts if p.column in batch))
+
+
+def _known(batch: Mapping[str, np.ndarray], column: str, count: int) -> np.ndarray:
+    """(count,) bool: which samples have a value of `column`."""
+    values, valid = batch.get(column), batch.get(column + VALID)
+    return np.full(count, values is not None) if values is None or valid is None else np.asarray(valid, bool)
 
 
 def _repeated(planes: Encoded, times: int) -> Encoded:

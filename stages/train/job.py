@@ -161,6 +161,9 @@ class Job:
     only: str = ""
     """The column of a number above 0 for the training samples that count; empty where all do."""
 
+    needs: tuple[str, ...] = ()
+    """Input columns that no training sample is without, nor has hidden."""
+
     start: Origin | None = None
     guide: Teaching | None = None
     """The teacher that hints among the extras ask."""

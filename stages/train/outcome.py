@@ -34,6 +34,7 @@ def outcome(stage: Train, step: StepRun, job: Job, members: Sequence[Member], do
         tasks=list(stage.targets),
         targets=stage.targets,
         hidden=[c for c, h in zip(stage.inputs, stage.mask.hidden_inputs(stage.inputs), strict=True) if h],
+        needs=list(job.needs) or None,
         learned=learned(stage, step),
         shows=showing(stage, step) or None,
         remarks=remarks,

@@ -55,25 +55,35 @@ def validate(
             batch = {k: torch.zeros(1, *v.shape[1:], dtype=v.dtype) for k, v in batch.items()}
         valid = present(model.architecture, batch) & ~hidden
         moved = {k: v.to(world.device, non_blocking=True) for k, v in batch.items()}
+        given = _answerable(batch, valid, job.needs if alone is None else ())
         predictions = model.predict(moved, valid.to(world.device))
         if empty:
             continue
         for name, modality in tasks.items():
             values, column = answered(modality, predictions[name]), against[name]
-            rows, source = batch[column].numpy(), sources[name]
+            rows, known, source = batch[column].numpy(), batch[column + VALID].numpy(), sources[name]
             same = source.translated(rows, meanings[name]) if meanings[name] else rows
-            sums[name] += _scores(modality, _truth(modality, source, same), values, batch[column + VALID].numpy())
+            sums[name] += _scores(modality, _truth(modality, source, same), values, known, given)
     whole = world.gather(sums)
     each = {name: _figures(m, [part for parts in whole for part in parts[name]]) for name, m in tasks.items()}
     return {f"{name}.{figure}": value for name, values in each.items() for figure, value in values.items()}
 
 
-def _scores(modality: Any, truth: np.ndarray, values: np.ndarray, known: np.ndarray) -> list[Sums]:
+def _answerable(batch: Mapping[str, torch.Tensor], valid: torch.Tensor, needs: Sequence[str]) -> np.ndarray:
+    """(N,) bool: which samples have an input, (N, inputs) being `valid`, and lack none that the network `needs`; others
+    have no answer, as the trained network is asked later."""
+    answerable = valid.any(1)
+    for column in needs:
+        answerable = answerable & batch[column + VALID]
+    given: np.ndarray = answerable.numpy()
+    return given
+
+
+def _scores(modality: Any, truth: np.ndarray, values: np.ndarray, known: np.ndarray, given: np.ndarray) -> list[Sums]:
     """Statistics that add up to the same whatever a batch holds: of each sample where they are fractions, for sums of
     sums depend on how they are cut; where they are counts, of the batch."""
     samples = [slice(i, i + 1) for i in range(len(truth))]
-    every = np.ones(1, bool)
-    scores = [score(modality, truth[one], values[one], known[one], every) for one in samples]
+    scores = [score(modality, truth[one], values[one], known[one], given[one]) for one in samples]
     exact = all(
         isinstance(v, int | str) or (isinstance(v, list) and modality.counted) for s in scores for v in s.values()
     )

@@ -66,7 +66,8 @@ def _played() -> Iterator[None]:
     def setup(judge: ModelJudge) -> None:
         kind = KNOWN["semantic"]
         judge._answering, judge._meanings = {"semantic": kind}, {"semantic": translation(kind.meaning, kind.meaning)}
-        judge._predictor = SimpleNamespace(members=[None], growing=growing)
+        every = lambda given: np.ones(len(next(iter(given.values()))), bool)  # noqa: E731
+        judge._predictor = SimpleNamespace(members=[None], growing=growing, answerable=every)
 
     def cost(worker: CostWorker, unit: Any, out: Any) -> None:
         out.rows, out.meta = 1, {"parameters": 1, "members": 1, "flops": 1}
