@@ -193,7 +193,7 @@ class Trained(Result):
 
     `needs`: inputs without which it has no answer, as no training sample lacked or hid them (None of older ones).
     `learned`: all that taught or chose it (None where its stage does not say); `shows`: the truth that an input goes
-    back to; `folder`: where its files lie, if that is another step's; `rehearsal`: how far a pilot trained it, in words.
+    back to; `folder`: where its files lie, if that is another step's; `rehearsal`: how far a pilot trained it.
 
     With `members` it is a family of seeds; `best` is whose figures these are, by the figure `best_by` if not empty."""
 

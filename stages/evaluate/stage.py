@@ -165,8 +165,7 @@ class Evaluate(Stage):
 
         recheck(step)
         shards, truth = step.inputs[self.data], self._truth(step)
-        inputs = JudgedInputs(shards, self.split)
-        columns, shown = self._judged(step, truth), self._raw(step, truth)
+        columns, shown, inputs = self._judged(step, truth), self._raw(step, truth), JudgedInputs(shards, self.split)
         spaces = {"columns": self._space(step, truth, {"columns": list(columns), "shown": list(shown)})}
         resources = Resources(self.cpus)
         task = Evaluation(step.storage, step.modalities, truth, self._temporal(step), self.batch)
@@ -175,10 +174,9 @@ class Evaluate(Stage):
         for name, one in models.items():
             manifest, ensemble = step.inputs[one.model.model], one.model.ensemble
             how = payload(one.model, lambda n: step.inputs[n].fingerprint)
-            pooled = self.pooled_boxes(step.modalities) if one.model.several else {}
+            apart = self._apart(step, one.model, inputs)
             bound = ensemble.bind(step.inputs) if ensemble else None
-            silent = marked(inputs.unanswered([step.inputs[n] for n in step_refs(one.model)]))
-            spaces[name] = self._space(step, truth, {"model": how, "name": name, **pooled, **silent})
+            spaces[name] = self._space(step, truth, {"model": how, "name": name, **apart})
             asking = self._asking(step, weight_bytes(manifest, one.member))
             asks = (manifest.stage, manifest.fingerprint), self._inputs(step, manifest), bound
             given = (task, name, *asks, step.events.run, asking, one.member, self._unasked)
@@ -198,6 +196,11 @@ class Evaluate(Stage):
                 identity = [digest, chosen, *([before] if before else [])]
                 units.append(Unit(space, fingerprint(identity)[:16], worker, inside))
         return units, workers
+
+    def _apart(self, step: StepRun, model: Model, inputs: JudgedInputs) -> dict[str, Any]:
+        """What tells a model's figures from those of before."""
+        pooled = self.pooled_boxes(step.modalities) if model.several else {}
+        return pooled | marked(inputs.unanswered([step.inputs[name] for name in step_refs(model)]))
 
     @property
     def _unasked(self) -> bool:

@@ -156,6 +156,6 @@ def predictor(
     are asked, or the one `member`."""
     trained = Trained.from_manifest(manifest)
     how = ensemble or Single(type="single")
-    asked = how.predictor(storage, trained.folders(manifest, member), trained.visible)
-    asked.needs |= frozenset(trained.needs or ())
-    return asked
+    predictor = how.predictor(storage, trained.folders(manifest, member), trained.visible)
+    predictor.needs |= frozenset(trained.needs or ())
+    return predictor

@@ -150,7 +150,7 @@ class Predictor:
         see, and none that it `needs` may be missing; a column that the whole batch is without is hidden as wanted."""
         parts = self.model.architecture.parts
         known = {p.column: torch.from_numpy(_known(batch, p.column, _count(batch, parts))) for p in parts}
-        seen = present(self.model.architecture, {c + VALID: there for c, there in known.items()}) & self._allowed
+        seen = present(self.model.architecture, {c + VALID: rows for c, rows in known.items()}) & self._allowed
         answerable: np.ndarray = seen.any(1).numpy()
         for item, allowed in zip(self.model.architecture.inputs, self._allowed.tolist(), strict=True):
             for part in item.parts if allowed else ():

@@ -7,7 +7,7 @@ schemas tell is `stages.train.check`'s. Imports no torch and starts nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from hyperloom.stages.base import modality_of
 from hyperloom.stages.meaning import translation
 from hyperloom.stages.modality import Modality
 from hyperloom.stages.network.architecture import Architecture, Input, Task
-from hyperloom.stages.network.masks import Mask
 from hyperloom.stages.network.processors import Scale, processor_of
 from hyperloom.stages.objective.hints import hints
 from hyperloom.stages.results import Shards, Trained
@@ -57,13 +56,12 @@ class Assembly:
         """What the loop needs. Raises RecipeError or StepFailed when the shards do not offer what the recipe wants."""
         stage, updates = self.stage, self._updates()
         self._say_what_is_wild()
-        architecture, spans = self._architecture(), self._spans(updates)
-        return Job(
+        job = Job(
             storage=self.step.storage,
             folder=self.step.folder,
             shards=self.shards,
             modalities=self.step.modalities,
-            architecture=architecture,
+            architecture=self._architecture(),
             parameters=stage.model.parameters,
             targets=self._targets(),
             judged=judged(stage, self.step.modalities) if self.rows["val"] else {},
@@ -87,19 +85,20 @@ class Assembly:
             held=self.held,
             only=stage.only,
             extras=stage.extras,
-            spans=spans,
-            needs=self._needs(architecture, [span.mask for span in spans] or [stage.mask]),
+            spans=self._spans(updates),
             start=stage.model.start.origin(self.step) if stage.model.start else None,
             guide=self._guide(),
             freeze=stage.model.freeze,
             learn_rates=stage.model.learn_rates,
         )
+        return replace(job, needs=self._needs(job))
 
-    def _needs(self, architecture: Architecture, masks: Sequence[Mask]) -> tuple[str, ...]:
+    def _needs(self, job: Job) -> tuple[str, ...]:
         """Columns of inputs that no mask hides and no training sample lacks: what the network makes of samples without
         them nobody taught it."""
-        shown = zip(*(mask.shown_inputs(architecture.columns) for mask in masks), strict=True)
-        needed = (item for item, each in zip(architecture.inputs, shown, strict=True) if all(each))
+        inputs, masks = job.architecture.inputs, [span.mask for span in job.spans] or [job.mask]
+        shown = zip(*(mask.shown_inputs(job.architecture.columns) for mask in masks), strict=True)
+        needed = (item for item, each in zip(inputs, shown, strict=True) if all(each))
         whole = ([part.column for part in item.parts] for item in needed)
         return tuple(c for columns in whole if all(map(self._complete, columns)) for c in columns)
 
