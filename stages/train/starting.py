@@ -3,14 +3,14 @@
 Heads are brought into the order of the classes here, and those of other classes start afresh, which is said too. A
 weight fits by the name of its part (`stages.network.parts`), so columns count and not their order, and by its shape.
 Where one weight has a slice for each input (the first filters of a U-Net), the slices of inputs that both networks have
-are taken. The inputs are standardised with the statistics of the data at hand, whatever those of the other network
-were. Torch side of `stages.train.network`.
+are taken, each to its own place. The inputs are standardised with the statistics of the data at hand, whatever those of
+the other network were. Torch side of `stages.train.network`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,12 +59,13 @@ class LoadedWeights:
 
 class Meanings:
     """What a network `before` means beside one `here`: heads whose classes are in another order are brought into ours,
-    heads of other classes or units stay behind. Raises Misfit where an input has other classes: which of its weights
-    are whose class nobody knows."""
+    as are residuals, also where their inputs are; heads of other classes or units stay behind. Raises Misfit where an
+    input has other classes: which of its weights are whose class nobody knows."""
 
     def __init__(self, name: str, here: Architecture, before: Architecture):
         self.apart: dict[str, str] = {}
         self._orders: dict[str, tuple[Head, torch.Tensor]] = {}
+        self._passed: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         inputs = {p.column: p for p in before.parts}
         for part in here.parts:
             try:
@@ -74,6 +75,7 @@ class Meanings:
                 raise Misfit(_foreign(name, part.column, str(error))) from error
         tasks = {t.name: t for t in before.tasks}
         for task in (t for t in here.tasks if t.name in tasks):
+            self._passed[task.name] = tasks[task.name].residual, task.residual
             try:
                 how = _translation(tasks[task.name], task)
             except MeaningsDiffer as error:
@@ -86,10 +88,26 @@ class Meanings:
         """A weight of the other network in the order of ours; None for what stays behind."""
         kind, _, rest = part.partition(".")
         task, _, name = rest.partition(".")
-        if kind != "heads" or task in self.apart:
-            return None if kind == "heads" else weight
+        if kind not in ("heads", "residuals"):
+            return weight
+        if task in self.apart:
+            return None
         head, order = self._orders.get(task, (None, None))
+        if kind == "residuals":
+            return _passed_on(weight, *self._passed[task], order)
         return weight if head is None or order is None else head.reordered(name, weight, order)
+
+
+def _passed_on(
+    weight: torch.Tensor, before: Sequence[str], here: Sequence[str], order: torch.Tensor | None
+) -> torch.Tensor | None:
+    """A weight of a residual, a number for each input or for each class of each, in the order of our inputs and
+    classes; None where we have an input that it has not."""
+    if not set(here) <= set(before):
+        return None
+    each = weight.unflatten(0, (len(before), -1))[[before.index(column) for column in here]]
+    classes = order is not None and each.shape[1] == len(order) and weight.numel() != len(before)
+    return (each[:, order] if classes else each).flatten(0, 1)
 
 
 def _translation(before: Input | Task, here: Input | Task) -> Translation:
@@ -121,6 +139,7 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
     mine = model.state_dict()
     whole, selected, cut, absent, other, apart = [], [], [], [], [], []
     meanings = Meanings(origin.name, model.architecture, about) if about else None
+    places = Places(model, about)
     for name, part in parts.named(mine, model.architecture.columns).items():
         value = others.pop(part, None)
         if value is None:
@@ -128,12 +147,12 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
         elif meanings is not None and (value := meanings.brought(part, value)) is None:
             apart.append(part)
         elif value.shape == mine[name].shape:
-            mine[name].copy_(value)
+            places.put(mine[name], value, name)
             whole.append(part)
         elif origin.select and (chosen := _chosen(mine[name], value, model.architecture, about)) is not None:
             selected.append(part)
             if chosen.shape == mine[name].shape:
-                mine[name].copy_(chosen)
+                places.put(mine[name], chosen, name)
             elif about is not None:
                 _slices(mine[name], chosen, model.architecture, about)
         elif about is not None and _slices(mine[name], value, model.architecture, about):
@@ -189,6 +208,51 @@ def _chosen(
         theirs = theirs.index_select(axis, torch.arange(few) * many // few)
     apart = [axis for axis, (a, b) in enumerate(zip(mine.shape, theirs.shape)) if a != b]
     return theirs if len(apart) < 2 else None
+
+
+class Places:
+    """Where inputs have their slices in weights of one shape, if the network `before` has them in another order than
+    `model`. An input that has another name there takes the slice of the one in its place, unless that is ours too."""
+
+    def __init__(self, model: MultiTask, before: Architecture | None):
+        self._here, self._before = model.architecture, before
+        same = before is None or before.columns == model.architecture.columns
+        self._axes = {} if same else _counting_inputs(model)
+
+    def put(self, mine: torch.Tensor, theirs: torch.Tensor, name: str) -> None:
+        """Set the weight `name` of the model."""
+        axis, before = self._axes.get(name), self._before
+        sizes = ((s(self._here), s(before)) for s in (_planes, _one)) if axis is not None and before else ()
+        for own, others in sizes:
+            if (mine.shape[axis], theirs.shape[axis]) == (sum(own.values()), sum(others.values())):
+                for column, source in zip(own, self._sources(list(own), list(others)), strict=True):
+                    if source and own[column] == others[source]:
+                        _slice(mine, axis, own, column).copy_(_slice(theirs, axis, others, source))
+                return
+        mine.copy_(theirs)
+
+    @staticmethod
+    def _sources(own: Sequence[str], others: Sequence[str]) -> Iterator[str]:
+        for place, column in enumerate(own):
+            renamed = others[place] if place < len(others) and others[place] not in own else ""
+            yield column if column in others else renamed
+
+
+def _counting_inputs(model: MultiTask) -> dict[str, int]:
+    """By weight the axis along which it has a slice for each input: that which grows with one more of them."""
+    here = model.architecture
+    more = replace(here, inputs=(*here.inputs, replace(here.inputs[0], column=f"{here.inputs[0].column}~")))
+    try:
+        with torch.device("meta"):
+            grown = MultiTask(more).state_dict()
+    except (ValueError, RuntimeError, TypeError):
+        return {}  # it reads one input alone
+    axes = {}
+    for name, weight in model.state_dict().items():
+        wider = grown[name].shape if name in grown else weight.shape
+        apart = [axis for axis, (a, b) in enumerate(zip(weight.shape, wider)) if a != b]
+        axes |= {name: apart[0]} if len(apart) == 1 else {}
+    return axes
 
 
 def _slices(mine: torch.Tensor, theirs: torch.Tensor, here: Architecture, other: Architecture) -> bool:

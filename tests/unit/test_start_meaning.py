@@ -16,6 +16,7 @@ from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.meaning import translation
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.model import MultiTask
+from hyperloom.stages.network.passing import passing
 from hyperloom.stages.network.processors import Scale
 from hyperloom.stages.train.network import Origin
 from hyperloom.stages.train.starting import Misfit, take
@@ -89,6 +90,66 @@ def test_heads_of_other_classes_or_units_start_afresh_and_that_is_said(tmp_path:
     assert "semantic: the classes of that network: [a, b, c]; of this one: [a, b, z]" in taken
     with pytest.raises(Misfit, match=r"does not fill the network.*depth: the unit of that network: m; of this one: px"):
         _started(tmp_path / "whole", _network(3, **changed))
+
+
+MAPS: dict[str, Any] = {
+    "rgb": {"type": "image", "size": SIZE},
+    "semantic": {"type": "segmentation", "classes": ["a", "b", "c"], "size": SIZE},
+    "soft": {"type": "soft", "classes": ["b", "c", "a"], "size": SIZE},
+    "depth": {"type": "dense", "unit": "m", "size": SIZE},
+}
+TRUNKS = (
+    {"type": "unet", "width": 2},
+    {"type": "vit", "width": 16, "patch": 4, "depth": 1},
+    {"type": "inverted", "width": 4},
+)
+
+
+def _passing_on(seed: int, columns: list[str], trunk: dict[str, Any], classes: list[str]) -> MultiTask:
+    known = inline.modalities(**{**MAPS, "semantic": {**MAPS["semantic"], "classes": classes}})
+    inputs = tuple(Input(c, known[c.partition("@")[0]], Scale()) for c in columns)
+    tasks = passing(True, [Task(n, known[n], Scale()) for n in ("semantic", "depth")], inputs)
+    torch.manual_seed(seed)
+    model = MultiTask(Architecture(inputs, tasks, plugins.parse("trunk", trunk))).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("classes", [["a", "b", "c"], ["c", "a", "b"]])
+def test_inputs_in_another_order_keep_their_own_weights(
+    tmp_path: Path, trunk: dict[str, Any], classes: list[str]
+) -> None:
+    """First filters, kinds of tokens and what is passed on went to the input that stood in the same place."""
+    before = _passing_on(1, ["rgb@in", "depth@x", "depth@y", "soft@x", "soft@y"], trunk, ["a", "b", "c"])
+    here = _passing_on(2, ["soft@y", "depth@y", "rgb@in", "soft@x", "depth@x"], trunk, classes)
+    storage, random = Storage(str(tmp_path)), np.random.default_rng(0)
+    storage.write("old/model.safetensors", save(before.state_dict()))
+    storage.write("old/model.json", json.dumps(before.architecture.to_json()).encode())
+    take(storage, Origin("old", "old/model.safetensors", "old/model.json", True), here)
+    batch = {
+        "rgb@in": torch.from_numpy(random.integers(0, 255, (2, *SIZE, 3)).astype(np.uint8)),
+        **{f"depth@{s}": torch.from_numpy(random.normal(0, 1, (2, *SIZE, 1)).astype(np.float32)) for s in "xy"},
+        **{f"soft@{s}": torch.from_numpy(random.dirichlet([1] * 3, (2, *SIZE)).astype(np.float32)) for s in "xy"},
+    }
+    with torch.inference_mode():
+        old, new = before.predict(batch), here.predict(batch)
+    order = [["a", "b", "c"].index(name) for name in classes]
+    assert new["semantic"].numpy() == pytest.approx(old["semantic"].numpy()[..., order], abs=1e-4)
+    assert new["depth"].numpy() == pytest.approx(old["depth"].numpy(), rel=1e-4, abs=1e-3)
+
+
+def test_what_is_passed_on_of_another_input_starts_afresh(tmp_path: Path) -> None:
+    trunk = TRUNKS[0]
+    before = _passing_on(1, ["rgb@in", "depth@x", "depth@y"], trunk, ["a", "b", "c"])
+    here = _passing_on(2, ["rgb@in", "depth@z", "depth@y"], trunk, ["a", "b", "c"])
+    fresh = here.residuals["depth"].weights.clone()
+    storage = Storage(str(tmp_path))
+    storage.write("old/model.safetensors", save(before.state_dict()))
+    storage.write("old/model.json", json.dumps(before.architecture.to_json()).encode())
+    told = str(take(storage, Origin("old", "old/model.safetensors", "old/model.json", False), here))
+    assert torch.equal(here.residuals["depth"].weights, fresh) and "other meaning: residuals.depth" in told
 
 
 @pytest.mark.parametrize("classes", [["y", "x"], ["x", "z"]])
