@@ -221,9 +221,8 @@ class Places:
 
     def put(self, mine: torch.Tensor, theirs: torch.Tensor, name: str) -> None:
         """Set the weight `name` of the model."""
-        axis, before = self._axes.get(name), self._before
-        sizes = ((s(self._here), s(before)) for s in (_planes, _one)) if axis is not None and before else ()
-        for own, others in sizes:
+        axis, before = self._axes.get(name, -1), self._before
+        for own, others in ((s(self._here), s(before)) for s in (_planes, _one)) if axis >= 0 and before else ():
             if (mine.shape[axis], theirs.shape[axis]) == (sum(own.values()), sum(others.values())):
                 for column, source in zip(own, self._sources(list(own), list(others)), strict=True):
                     if source and own[column] == others[source]:
@@ -247,7 +246,7 @@ def _counting_inputs(model: MultiTask) -> dict[str, int]:
             grown = MultiTask(more).state_dict()
     except (ValueError, RuntimeError, TypeError):
         return {}  # it reads one input alone
-    axes = {}
+    axes: dict[str, int] = {}
     for name, weight in model.state_dict().items():
         wider = grown[name].shape if name in grown else weight.shape
         apart = [axis for axis, (a, b) in enumerate(zip(weight.shape, wider)) if a != b]
