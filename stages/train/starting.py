@@ -139,7 +139,7 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
     mine = model.state_dict()
     whole, selected, cut, absent, other, apart = [], [], [], [], [], []
     meanings = Meanings(origin.name, model.architecture, about) if about else None
-    places = Places(model, about)
+    places = InputPlaces(model, about)
     for name, part in parts.named(mine, model.architecture.columns).items():
         value = others.pop(part, None)
         if value is None:
@@ -210,7 +210,7 @@ def _chosen(
     return theirs if len(apart) < 2 else None
 
 
-class Places:
+class InputPlaces:
     """Where inputs have their slices in weights of one shape, if the network `before` has them in another order than
     `model`. An input that has another name there takes the slice of the one in its place, unless that is ours too."""
 
