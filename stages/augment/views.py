@@ -16,6 +16,7 @@ from pydantic import Field
 
 from hyperloom.pipeline.plugins import Plugin
 from hyperloom.stages.modality import Modality
+from hyperloom.stages.modality.sides import exchange
 from hyperloom.stages.modality.things import Things
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Flip(Augment):
     Displacements and directions change the sign of their x; classes, points and words whose names differ in left and
     right alone are exchanged. What has no sides (other classes, sounds) stays. What nobody knows the sides of is
     refused: vectors and series without `mirror:`, points whose names tell none, a class `left lane` without a `right
-    lane`."""
+    lane`, and the pictures of a left and a right camera beside each other."""
 
     revision: ClassVar[int] = 2
     probability: float = Field(0.5, ge=0, le=1)
@@ -65,6 +66,14 @@ class Flip(Augment):
         reasons = [f"{column}: {m.sideless}" for column, m in columns.items() if m.sides == "unknown"]
         if reasons:
             raise ValueError(f"flip cannot mirror {'; '.join(reasons)}")
+        pictures = [column for column, m in columns.items() if m.rgb or m.times > 1]
+        other = [pictures[place] for place in exchange(pictures)]
+        if pair := [one for one, its in zip(pictures, other, strict=True) if one != its]:
+            raise ValueError(
+                f"flip cannot mirror {pair[0]} beside {other[pictures.index(pair[0])]}: in a mirror the one camera is "
+                "the other, and what belongs to one of them alone would lie elsewhere. Next: leave flip out, or call "
+                "their sources otherwise where they are no pair"
+            )
 
     def draw(self, columns: Mapping[str, Modality], count: int, part: slice, generator: torch.Generator) -> Drawn:
         import torch

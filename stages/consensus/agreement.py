@@ -61,6 +61,7 @@ def _compared(left: np.ndarray, right: np.ndarray, modality: Any) -> dict[str, n
     if modality.ended and left.dtype.kind in "iu":
         longer = _sums(modality.given(left) | modality.given(right))
         return {"equal": np.where(longer > 0, _ratio(_sums(both & (left == right)), longer), 1.0)}
+    left, right = modality.compared(left), modality.compared(right)
     used = np.broadcast_to(spread(both, left), left.shape)
     if left.dtype.kind in "iu":
         return {"equal": _ratio(_sums(used & (left == right)), _sums(used))}

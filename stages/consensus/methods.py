@@ -74,7 +74,8 @@ class Method(Expert):
     def changed(self, modality: Modality | None, people: bool) -> dict[str, int]:
         """What has changed for an outcome of `modality` (None: nobody knows it), where `people` outrank experts: their
         texts, tags and series went on as those of experts did, and what they hid stayed where experts see it; tags were
-        compared as far as both have some, and boxes that overlap by half exactly were two."""
+        compared as far as both have some, boxes that overlap by half exactly were two, and that points are visible was
+        a third number of each that agreed."""
         if modality is None:
             return {}
         first = people and self.people == "first"
@@ -83,6 +84,7 @@ class Method(Expert):
             "answers as a whole": modality.ended and first,
             "hidden points": modality.markup == "points" and first,
             "half of a box": modality.markup == "boxes",
+            "places of points": modality.markup == "points",
         }
         return {name: 2 for name, concerned in changed.items() if concerned}
 

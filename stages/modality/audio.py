@@ -28,6 +28,8 @@ MOST_CHANNELS = 8
 """An array of no more rows than this, and of more columns, has its channels first."""
 
 
+LOUDEST = 2.0
+"""What a peak may be that a lossy file's decoder overshoots; larger numbers are of another scale (16-bit ones)."""
 BEYOND = 0.5
 """Seconds by which a part may reach over the end of its file before it is said: lists round."""
 
@@ -216,11 +218,17 @@ def _between(sound: np.ndarray, rate: int, begin: float, end: float | None) -> n
 
 
 def resampled(sound: np.ndarray, rate: int, target: int) -> np.ndarray:
-    """Samples at another rate, by SciPy's polyphase filter."""
+    """Samples at another rate, by SciPy's polyphase filter. Raises ValueError for numbers that are none in -1..1; what
+    is a little louder, as lossy files may be, is clipped and said."""
     try:
         from scipy.signal import resample_poly
     except ImportError as error:
         raise PluginError("resampling audio needs SciPy. Next: pip install 'hyperloom[audio]'") from error
     common = int(np.gcd(rate, target))
     values = sound.astype(np.float32) / (FULL if sound.dtype == np.int16 else 1)
+    peak = float(np.abs(values).max(initial=0))
+    if peak > LOUDEST:
+        raise ValueError(f"expected samples in -1..1, got {values.min():.6g} to {values.max():.6g}")
+    if peak > 1:
+        remark("a sound of another rate is louder than -1..1, and is clipped there")
     return np.clip(resample_poly(values, target // common, rate // common, axis=0), -1, 1).astype(np.float32)

@@ -137,6 +137,9 @@ class Keypoints(Modality):
         hidden = (array[:, 2] == 0) | np.isnan(array).any(1)
         return np.where(hidden[:, None], np.float32(0), array)
 
+    def compared(self, values: np.ndarray) -> np.ndarray:
+        return values[..., :2]
+
     def answer(self, mean: np.ndarray) -> np.ndarray:
         visible = mean[..., 2:] > 0.5
         return np.where(visible, np.concatenate([mean[..., :2], visible], -1), 0).astype(np.float32)

@@ -40,6 +40,11 @@ class Knowledge:
         point, the end of a text). Of fewer axes than the sites of a loss where it holds for all of a sample's."""
         return self.known(values)
 
+    def compared(self, values: Any) -> Any:
+        """What of `values` (N, ...) says how far two columns differ where both are `given`: all, but for what only says
+        that something is there."""
+        return values
+
 
 def finite(values: Any) -> Any:
     """Which numbers are neither NaN nor infinite, of NumPy or torch."""

@@ -9,6 +9,7 @@ import numpy as np
 from hyperloom.stages import quantity
 from hyperloom.stages.modality.geometry import Symmetry, between, carried, negated
 from hyperloom.stages.modality.raster import Raster
+from hyperloom.stages.modality.sides import exchange
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,7 @@ class Moving(Raster):
         direction: bool
         kind: Movement | None
         y: Literal["down", "up"]
+        names: tuple[str, ...]
         unknown: float | str | None
 
     @property
@@ -79,6 +81,11 @@ class Moving(Raster):
 
     @property
     def sideless(self) -> str:
+        if exchange(self.names) != tuple(range(len(self.names))):
+            return (
+                f"its channels are called by their sides ({', '.join(self.names)}), and names are for people and move "
+                "no number. Next: other names where sides are not meant, or no flip"
+            )
         return self._unclear("a mirror")
 
     def _unclear(self, what: str) -> str:

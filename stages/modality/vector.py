@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -14,9 +14,13 @@ from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import Category, distinct, real
 from hyperloom.stages.modality.formats import parse
-from hyperloom.stages.modality.geometry import SignedNumbers, mirrored_places
+from hyperloom.stages.modality.geometry import SignedNumbers, Symmetry, mirrored_places
 from hyperloom.stages.modality.prediction import Offered, Taken
+from hyperloom.stages.modality.sides import exchange, without
 from hyperloom.stages.remarks import remark
+
+if TYPE_CHECKING:
+    import torch
 
 EXACT = 2**24
 """Whole numbers below it are exact in float32."""
@@ -41,7 +45,7 @@ class Vector(SignedNumbers, Modality):
     range: tuple[float, float] | None = None
     mirror: tuple[int, ...] | None = None
     """Which numbers change their sign when the picture is mirrored, by place from 0; [] for none. Left out: nobody
-    knows, and a flip is refused."""
+    knows, and a flip is refused. Numbers whose names differ in left and right alone change places."""
     classes: tuple[str, ...] = ()
     """Names of the numbers, where each has one: the classes whose probabilities they are, the joints of an arm."""
 
@@ -68,6 +72,24 @@ class Vector(SignedNumbers, Modality):
     @property
     def output_names(self) -> tuple[str, ...]:
         return self.classes
+
+    @property
+    def sides(self) -> Symmetry:
+        known = super().sides
+        return "unknown" if without(self.classes) else "known" if known == "none" and self.exchanged else known
+
+    @property
+    def sideless(self) -> str:
+        return super().sideless if self.mirror is None else without(self.classes)
+
+    @property
+    def exchanged(self) -> tuple[int, ...]:
+        """For each number the place of the one that it becomes in a mirror, by their names; empty where all stay."""
+        order = exchange(self.classes)
+        return () if order == tuple(range(len(order))) else order
+
+    def mirrored(self, values: torch.Tensor) -> torch.Tensor:
+        return super().mirrored(values[:, list(self.exchanged)] if self.exchanged else values)
 
     @property
     def limits(self) -> tuple[float, float] | None:

@@ -30,7 +30,7 @@ from hyperloom.stages.catalogue import Catalogue, catalogue
 from hyperloom.stages.remarks import announce
 from hyperloom.stages.results import Ingested, ShardFile, Shards, SplitSize
 from hyperloom.stages.schema import ShardsSchema, made_by, recheck, unread
-from hyperloom.stages.shard import wild
+from hyperloom.stages.shard import turns, wild
 from hyperloom.stages.shard.check import SIZE, checked
 from hyperloom.stages.shard.content import doubles, telling
 from hyperloom.stages.shard.look import absences
@@ -286,6 +286,8 @@ def _summed(step: StepRun, column: str, records: Sequence[Record]) -> dict[str, 
 
 
 def _oddities(step: StepRun, columns: Sequence[str]) -> list[str]:
-    """A sentence for each column with wild values, in whatever split."""
-    every = ((c, _summed(step, c, step.records).get("wild")) for c in columns)
-    return [wild.sentence(column, values) for column, values in every if values]
+    """A sentence for each column with wild values, and for angles that come round, in whatever split."""
+    every = [(c, _summed(step, c, step.records)) for c in columns]
+    strange = [wild.sentence(column, statistics["wild"]) for column, statistics in every if "wild" in statistics]
+    angles = (turns.sentence(column, step.modalities[modality_of(column)], statistics) for column, statistics in every)
+    return [*strange, *filter(None, angles)]

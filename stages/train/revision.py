@@ -30,6 +30,9 @@ def revised(stage: Train, modalities: Mapping[str, Any]) -> dict[str, int]:
         "crowds": moves and any(one.markup == "boxes" for one in used),
         # the letters L and R became each other
         "letters": any(isinstance(a, Flip) for a in stage.augment) and any(sides.lettered(_names(m)) for m in used),
+        # numbers that are called by their sides kept their places
+        "sided numbers": any(isinstance(a, Flip) for a in stage.augment)
+        and any(getattr(one, "mirror", None) is not None and getattr(one, "exchanged", ()) for one in used),
         # a mixture of two series ended where the shorter one does; pictures and films have no end in them
         "mixtures": any(map(_mixes, stage.augment))
         and any(not one.rgb and one.times == 1 for one in defined(modalities, stage.inputs)),

@@ -148,6 +148,7 @@ def test_a_mixture_is_as_long_as_the_series_that_counts_most() -> None:
 def test_only_mixtures_of_what_may_end_mean_something_else() -> None:
     known = {**KNOWN, **inline.modalities(track={"type": "series", "steps": 6})}
     known |= inline.modalities(film={"type": "clip", "size": [4, 4], "frames": 2})
+    known |= inline.modalities(chances={"type": "vector", "length": 2, "classes": ["left", "right"], "mirror": []})
     for augment, column, changed in (
         (["mixup"], "track@a", True), ([{"type": "one-of", "of": ["cutmix", "mixup"]}], "depth@a", True),
         (["mixup"], "rgb@a", False), (["mixup"], "film@a", False),
@@ -156,6 +157,14 @@ def test_only_mixtures_of_what_may_end_mean_something_else() -> None:
         fields = {"data": "shards", "in": column, "targets": {"weather": "weather@a"}, "augment": augment}
         stage = Train.model_validate({"stage": "train", "updates": 1, **fields})
         assert ("mixtures" in stage.revised_for(known)) == changed
+    for augment, column, changed in (
+        (["flip"], "chances@a", True),
+        ([], "chances@a", False),
+        (["flip"], "rgb@a", False),
+    ):
+        fields = {"data": "shards", "in": column, "targets": {"weather": "weather@a"}, "augment": augment}
+        stage = Train.model_validate({"stage": "train", "updates": 1, **fields})
+        assert ("sided numbers" in stage.revised_for(known)) == changed
 
 
 def test_what_has_other_columns_is_not_blended() -> None:

@@ -187,3 +187,19 @@ def test_tags_that_go_on_are_no_equal_ones_and_such_steps_are_made_anew(storage:
     assert people.revised_for(ENDED) == {"answers as a whole": 2}
     assert people.model_copy(update={"of": ("note@a", "note@b")}).revised_for(ENDED) == {}
     assert ConsensusStage(stage="consensus", data="labels", out="semantic@v", method="vote").revised_for(KNOWN) == {}
+
+
+def test_points_agree_by_their_places(storage: Storage) -> None:
+    """That a point is visible was a third number of it, the same of both: half as far apart as they are at most."""
+    known = modalities(joints={"type": "keypoints", "points": ["a", "b", "c"]})
+    one, other = {"a": [0.2, 0.3], "b": [0.4, 0.9], "c": [0.1, 0.1]}, {"a": [0.5, 0.6], "b": [0.8, 0.5]}
+    samples = [{f"joints@{who}": known["joints"].fit(v) for who, v in (("x", one), ("y", other))}]
+    stage = ConsensusStage(
+        stage="consensus", data="labels", out="joints@out", method="copy", of=("joints@x", "joints@y")
+    )
+    made = finish(step(stage, storage, known, labels=ingested(storage, known, {"g": samples})))
+    agreed = made.body["agreement"]["joints@out"]
+    a, b = np.array([0.2, 0.3, 0.4, 0.9]), np.array([0.5, 0.6, 0.8, 0.5])
+    assert agreed["mae"][0][1] == pytest.approx(np.abs(a - b).mean(), abs=1e-6)
+    assert agreed["correlation"][0][1] == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
+    assert stage.revised_for(known) == {"places of points": 2}

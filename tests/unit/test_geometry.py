@@ -267,6 +267,26 @@ def test_numbers_of_samples_say_what_a_mirror_changes_or_refuse() -> None:
             modality(type="vector", **wrong)
 
 
+def test_numbers_that_are_called_by_their_sides_change_places() -> None:
+    """The chances of left and right stayed where they were when their picture was mirrored."""
+    chances = modality(type="vector", length=3, classes=["left lane", "right lane", "none"], mirror=[])
+    assert flipped(chances, np.array([1, 2, 3], np.float32)).tolist() == [2, 1, 3]
+    arms = modality(type="vector", length=3, classes=["left arm x", "right arm x", "y"], mirror=[0, 1])
+    assert flipped(arms, np.array([1, 2, 3], np.float32)).tolist() == [-2, -1, 3]
+    assert "there is no 'right'" in refused(modality(type="vector", length=2, classes=["left", "up"], mirror=[]))
+    assert "mirror: []" in refused(modality(type="vector", length=2, classes=["left", "right"]))
+    assert "called by their sides" in refused(modality(type="dense", channels=2, names=["left eye", "right eye"]))
+    assert flipped(modality(type="dense", channels=2, names=["time left", "depth"]), np.ones((*SIZE, 2))).all()
+
+
+def test_a_left_and_a_right_camera_are_not_mirrored_each_by_itself() -> None:
+    picture = modality(type="image")
+    Flip(type="flip").check({"rgb@left": picture, "depth@right": modality(type="dense", unit="m")})
+    for pair in (("rgb@left", "rgb@right"), ("rgb@cam_l", "rgb@cam_r"), ("rgb@front_left", "rgb@front_right")):
+        with pytest.raises(ValueError, match=f"flip cannot mirror {pair[0]} beside {pair[1]}.*Next: "):
+            Flip(type="flip").check({**dict.fromkeys(pair, picture), "rgb@rear": picture})
+
+
 def test_texts_exchange_their_words() -> None:
     caption = modality(type="text", length=24)
     mirrored = flipped(caption, caption.fit("a man left of a car"))

@@ -13,6 +13,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperloom.stages.remarks import collected
 from tests.unit import inline
 
 RATE, COUNT = 8000, 8000
@@ -119,3 +120,17 @@ def test_any_sound_is_what_a_second_reader_gives_or_a_reason(
         return  # the second reader knows no lengths that were never written
     if rate == RATE and 0 < len(other) <= COUNT and not (damage in ("byte", "head", "zeros") and place < 60):
         assert np.abs(value[: len(other)] - other).max() < 1e-4 and not value[len(other) :].any()
+
+
+def test_numbers_of_another_scale_are_none_at_any_rate() -> None:
+    """A float file in 16-bit numbers became a square wave where it had to be resampled, and nothing was said."""
+    modality: Any = inline.modalities(s={"type": "audio", "rate": RATE // 2, "seconds": 2.0})["s"]
+    for loud in (5.0, 32768.0):
+        for other in (RATE, RATE // 2):
+            same: Any = inline.modalities(s={"type": "audio", "rate": other, "seconds": 2.0})["s"]
+            with pytest.raises(ValueError, match="expected samples in -1..1, got -"):
+                same.check(same.read(written("WAV", "FLOAT", TONE * loud), "a.wav"))
+    with collected() as remarks:
+        assert np.abs(modality.read(written("WAV", "FLOAT", TONE * 2.4), "a.wav")).max() == 1
+        assert np.abs(modality.read(written("WAV", "FLOAT", TONE * 1.9), "a.wav")).max() < 1
+    assert dict(remarks) == {"a sound of another rate is louder than -1..1, and is clipped there": 1}

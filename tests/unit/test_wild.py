@@ -141,3 +141,29 @@ def test_what_varies_is_standardised_whatever_its_unit(mean: float, deviation: f
     assert float(planes.std()) == pytest.approx(deviation / scale, rel=0.1, abs=1e-2)
     back = kind.finish(planes, read)
     assert torch.allclose(back, values, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("definition", "low", "high", "round_"),
+    [
+        ({"type": "scalar", "unit": "deg"}, 0.5, 359.5, True),
+        ({"type": "scalar", "unit": "rad"}, -3.1, 3.1, True),
+        ({"type": "vector", "length": 2, "unit": "degrees"}, -179, 179, True),
+        ({"type": "scalar", "unit": "deg"}, 0, 90, False),
+        ({"type": "scalar", "unit": "deg"}, -450, 450, False),
+        ({"type": "scalar", "unit": "m"}, 0.5, 359.5, False),
+        ({"type": "dense", "unit": "deg", "size": [2, 2], "kind": "scalar"}, 0.5, 359.5, False),
+    ],
+)
+def test_angles_that_come_round_are_said(
+    tmp_path: Path, definition: Any, low: float, high: float, round_: bool
+) -> None:
+    """The mean of 359 and 1 degrees was 180, and an error of 2 was 358, without a word."""
+    known = inline.modalities(heading=definition)
+    kind = known["heading"]
+    samples = [{"heading@imu": np.full(kind.shape, v, np.float32)} for v in np.linspace(low, high, 12)]
+    frames = inline.ingested(Storage(str(tmp_path)), known, {"g": samples})
+    stage = Shard(stage="shard", data="frames")
+    made = inline.finish(inline.step(stage, Storage(str(tmp_path)), known, "shards", frames=frames))
+    remarks = [text for text in made.body["remarks"] if "nearly a whole turn" in text]
+    assert [text.startswith("heading@imu reaches from") for text in remarks] == [True] * round_
