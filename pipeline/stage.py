@@ -107,6 +107,11 @@ class Stage(Config):
         so that the step runs again; empty where nothing is. Cheap, since every plan asks."""
         return ""
 
+    def figures(self, manifest: Manifest) -> dict[str, float]:
+        """Figures of the whole run that a finished step stands for, by the names that it gave them while it ran: a run
+        that reuses it has them too."""
+        return {}
+
     def notices(self, storage: Storage) -> list[str]:
         """What a person should hear before the step works (what a licence forbids), a sentence each, for `plan`."""
         return []

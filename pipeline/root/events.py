@@ -9,7 +9,7 @@ is that of its files, whatever its clock said meanwhile.
 Kinds and their fields:
     run_started     name, recipe (text), path, params {}, total, steps [names], driver (pipeline.host.process.this)
     step_started    stage, fingerprint, params {}, why [..], inputs [{name, stage, digest, uri}]
-    step_reused     stage, fingerprint, rows, reads [names of steps]
+    step_reused     stage, fingerprint, rows, reads [names of steps], figures {key: float} of the whole run
     progress        done, total, reused, failed, workers    of a step's units; workers: slots that work on them
     metric          values {key: float}, at, of             at: the training update, or 0; of: how many there will be
                     space, by                               of the unit that took it; of the run's, the step it is of

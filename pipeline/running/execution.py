@@ -32,6 +32,7 @@ from hyperloom.pipeline.root.claims import LOOK, Claims
 from hyperloom.pipeline.root.events import Events
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.running.pool import Pool
+from hyperloom.pipeline.running.run_result import reused
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.stage import StepRun
 
@@ -89,9 +90,7 @@ class Execution(threading.Thread):
             return
         if not mine:
             self.state = "fresh"
-            assert step.manifest is not None
-            about = {"stage": step.stage.stage, "fingerprint": step.fingerprint}
-            self.shared.events.emit("step_reused", step.name, **about, rows=step.manifest.rows)
+            self.shared.events.emit("step_reused", step.name, **reused(step))
             return
         try:
             self._perform_mine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hyperloom.pipeline.errors import HyperloomError
 from hyperloom.pipeline.planning.plan import PlannedStep
@@ -60,6 +61,14 @@ class RunResult:
     @property
     def ok(self) -> bool:
         return not self.problems
+
+
+def reused(step: PlannedStep) -> dict[str, Any]:
+    """What the event of a finished step says that a run takes as it is."""
+    assert step.manifest is not None
+    about = {"stage": step.stage.stage, "fingerprint": step.fingerprint, "rows": step.manifest.rows}
+    figures = step.stage.figures(step.manifest)
+    return {**about, **({"figures": figures} if figures else {})}
 
 
 def nothing_to_do(steps: list[PlannedStep], page: str) -> RunResult:

@@ -31,7 +31,7 @@ from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.root.events import Events
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.running import cancelling
-from hyperloom.pipeline.running.run_result import NamedRun, RunResult, left_out, nothing_to_do, origins, sources
+from hyperloom.pipeline.running.run_result import NamedRun, RunResult, left_out, nothing_to_do, origins, reused, sources
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.tracking import replay
 
@@ -241,10 +241,8 @@ class _Run:
             outcome.missing[step.name] = "not run"
             outcome.problems[step.name] = f"not run, since it reads {', '.join(blocked)}"
         elif step.state == "fresh":
-            assert step.manifest is not None
             outcome.states[step.name] = "fresh"
-            about = {"stage": step.stage.stage, "fingerprint": step.fingerprint}
-            self.events.emit("step_reused", step.name, **about, rows=step.manifest.rows, reads=step.reads)
+            self.events.emit("step_reused", step.name, **reused(step), reads=step.reads)
         else:
             running.append(self._execution(step))
             running[-1].start()

@@ -37,14 +37,20 @@ def first_times(batch: Iterable[Event]) -> dict[str, int]:
     return first
 
 
-def last_by(about: dict[str, Any], event: Event) -> set[str]:
+def last_by(about: dict[str, Any], event: Event) -> dict[str, int]:
     """The figures of the whole run that this event says in the place of a report that came before: of several that
     judge the same model the last one of the recipe counts, whichever ends first. `about`: of the run's position, which
-    keeps who said each: a run may go on with a recipe of another order, and one that it has no longer comes first."""
+    keeps who said each: a run may go on with a recipe of another order, and one that it has no longer comes first. With
+    each the time to write it at, later than that before: of two at one time MLflow shows the larger."""
+    if event["step"]:
+        return {}
     places = {name: place for place, name in enumerate(about.get("order", []))}
-    said_by, own = about.setdefault("by", {}), places.get(event.get("by", ""), -1)
-    last = {k for k in event["values"] if own > places.get(said_by.get(k, ""), -1)} if not event["step"] else set()
+    said_by, times, own = about.setdefault("by", {}), about.setdefault("times", {}), places.get(event.get("by", ""), -1)
+    last = {
+        k: max(event["t"], times.get(k, -1) + 1) for k in event["values"] if own > places.get(said_by.get(k, ""), -1)
+    }
     said_by |= dict.fromkeys(last, event.get("by", ""))
+    times |= last
     return last
 
 

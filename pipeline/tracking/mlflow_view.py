@@ -153,6 +153,7 @@ class MLflow:
         if verdict:  # it holds of this run too
             for texts in self._verdicts(), self._steps()[event["step"]].setdefault("sentences", []):
                 texts += [verdict] if verdict not in texts else []
+        self._on_metric({**event, "step": "", "values": event.get("figures", {}), "by": event["step"]})
         self._note_step(event)
         if made_by:
             self.runs.attempt(f"what {event['step']} shows", partial(self._show_again, event, made_by))
@@ -194,7 +195,8 @@ class MLflow:
             figures += [names[key] for key in fresh if names[key] not in figures]
             self._arrange()
         for key, value in fresh.items():
-            self.runs.attempt(f"the metric {key}", partial(self._point, run, names[key], value, event["t"], at))
+            point = partial(self._point, run, names[key], value, last.get(key, int(event["t"])), at)
+            self.runs.attempt(f"the metric {key}", point)
 
     def _point(self, run: str, name: str, value: Any, t: int, at: int) -> None:
         from mlflow.entities import Metric
@@ -257,8 +259,7 @@ class MLflow:
         self._draw_as_tables(parent, [landing.RESULTS])
 
     def _draw_as_tables(self, run: str, paths: list[str]) -> None:
-        listed = [{"path": path, "type": "table"} for path in paths]
-        self.client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(listed))
+        self.client.set_tag(run, "mlflow.loggedArtifacts", json.dumps([{"path": p, "type": "table"} for p in paths]))
 
     def _on_tag(self, event: Event) -> None:
         values, about = dict(event["values"]), self._position.about

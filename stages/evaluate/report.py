@@ -305,8 +305,7 @@ class Report:
         for subject, figures in self.figures.items():
             if figures:
                 events.metric(name, {f"{key}/{subject}": value for key, value in figures.items()})
-        whole = {f"{model}.{m}.{d['measure']}": d["value"] for model, mine in decided.items() for m, d in mine.items()}
-        events.metric("", whole, by=name)
+        events.metric("", verdict.decisive(decided), by=name)
         events.emit("table", name, name=TABLE, rows=rows)
         if compared.get("differences"):
             events.emit("table", name, name=DIFFERENCES, rows=compared["differences"])

@@ -37,6 +37,7 @@ from hyperloom.stages.evaluate.motion import Temporal
 from hyperloom.stages.evaluate.slices import UNKNOWN, Slice
 from hyperloom.stages.evaluate.subject import Model, Subject, judged, subjects
 from hyperloom.stages.evaluate.unanswered import JudgedInputs, marked
+from hyperloom.stages.evaluate.verdict import decisive
 from hyperloom.stages.measure.intervals import Intervals
 from hyperloom.stages.measure.measure import measure_of
 from hyperloom.stages.results import Judged, Shards, Trained
@@ -149,6 +150,9 @@ class Evaluate(Stage):
         judged = [kind for name, kind in modalities.items() if name in self.truth or not self.truth]
         boxes = any(kind.markup == "boxes" for kind in judged)
         return {"pooled boxes": 2} if boxes else {}
+
+    def figures(self, manifest: Manifest) -> dict[str, float]:
+        return decisive(Judged.from_manifest(manifest).verdict)
 
     def uses(self) -> set[str]:
         return {*self.truth, *(modality_of(c) for c in self.columns)}

@@ -61,6 +61,12 @@ def kind_of(name: str, kind: str, rehearsals: Mapping[str, str]) -> str:
     return f"rehearsal: {rehearsals[name]}" if name in rehearsals else kind
 
 
+def decisive(decided: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """`student.semantic.miou` and the like: the figures of a run's models, of the verdict on each."""
+    known = ((f"{model}.{m}.{d['measure']}", d["value"]) for model, mine in decided.items() for m, d in mine.items())
+    return {name: float(value) for name, value in known if value is not None}
+
+
 def best(who: Sequence[Subject], figures: Figures, kind: str, name: str, modality: Any) -> str | None:
     """The best subject of a kind by the metric of `modality`, called `name`; None when none of them answered enough."""
     key, leader, higher = f"{name}.{modality.metric}", None, directions(modality)[modality.metric]

@@ -140,6 +140,36 @@ def test_a_run_that_goes_on_with_another_order_follows_that(server: Server, clie
     assert shown(client, name)[f"{name} r"].data.metrics[figure] == 0.9
 
 
+def test_reports_that_are_reused_are_shown_in_the_order_of_the_recipe(
+    server: Server, client: Any, storage: Storage
+) -> None:
+    """MLflow kept the figure of the report that had been the last one, and a run with reused reports alone had none."""
+    name, figure, values = "reused", "student.semantic.miou", {"val": 0.9, "test": 0.6}
+
+    def go_on(run: str, order: list[str], expected: float, **others: str) -> None:
+        with Events(storage, run, "driver") as driver:
+            driver.emit("run_started", name=name, recipe="", params={}, steps=order)
+            for report in order:
+                about = {"stage": "evaluate", "fingerprint": others.get(report, report) * 16, "reads": []}
+                driver.emit("step_reused", report, **about, rows=3, figures={figure: values[report]})
+        assert carry(storage, run, server.url, name)[0]
+        known = client.search_runs(
+            [client.get_experiment_by_name(name).experiment_id], f"tags.`hyperloom.run` = '{run}'"
+        )
+        assert [one.data.metrics[figure] for one in known] == [expected]
+
+    with Events(storage, "r", "driver") as driver:
+        driver.emit("run_started", name=name, recipe="", params={}, steps=list(values))
+        for report, value in values.items():
+            driver.emit("step_started", report, stage="evaluate", fingerprint=report * 16, params={}, inputs=[])
+            driver.metric("", {figure: value}, by=report)
+    go_on("r", ["test", "val"], 0.9)
+    go_on("r", ["val", "test"], 0.6)
+    values["test"] = 0.7
+    go_on("r", ["val", "test"], 0.7, test="more")
+    go_on("another", ["val", "test"], 0.7)
+
+
 def shown(client: Any, experiment: str) -> dict[str, Any]:
     known = client.get_experiment_by_name(experiment)
     runs = client.search_runs([known.experiment_id])

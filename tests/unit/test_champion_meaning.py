@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.root import events
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.rival import Rival
 from hyperloom.stages.evaluate.stage import Evaluate
@@ -41,7 +42,10 @@ def _evaluated(root: Path, semantic: dict[str, Any], depth: dict[str, Any], fact
     sharding = Shard(stage="shard", data="frames", split={"pin": {"test": ["b"]}})
     shards = inline.finish(inline.step(sharding, storage, known, "shards", frames=frames))
     stage = Evaluate(stage="evaluate", data="shards", champion="aerial", against="champion", pictures=1)
-    return dict(inline.finish(inline.step(stage, storage, known, "report", shards=shards)).body)
+    made = inline.finish(inline.step(stage, storage, known, "report", shards=shards))
+    (told,) = (e["values"] for e in events.read(storage, "test") if e["kind"] == "metric" and e.get("by") == "report")
+    assert stage.figures(made) == told, "a run that reuses the report says the same"
+    return dict(made.body)
 
 
 PLAIN = {"classes": ["land", "water"]}
