@@ -7,14 +7,21 @@ itself is not looked at.
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
+import sys
 import traceback
 from importlib.machinery import BuiltinImporter, PathFinder
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hyperloom.pipeline import spelling
 from hyperloom.pipeline.errors import HyperloomError, PluginError
 from hyperloom.pipeline.host import project
+
+_imported: dict[str, tuple[str, str]] = {}
+"""Module -> its file, and the sha256 of what that held when it was last looked at."""
 
 
 def dotted(call: str) -> str:
@@ -46,7 +53,7 @@ def imported(call: str) -> Any:
     """What `call` names. Raises PluginError where the module cannot be imported or has no such name."""
     module, _, name = call.partition(":")
     try:
-        loaded = project.load(module)
+        loaded = _loaded(module)
     except (HyperloomError, MemoryError):
         raise
     except Exception as error:  # a person's module may raise anything
@@ -58,6 +65,19 @@ def imported(call: str) -> Any:
     except AttributeError as error:
         near = spelling.near(name.partition(".")[0], [n for n in vars(loaded) if not n.startswith("_")])
         raise PluginError(f"{call}: {error}{near}") from error
+
+
+def _loaded(module: str) -> ModuleType:
+    """The module as its file is now: a notebook's process may have imported it before a person changed it. (Python's
+    own `reload` goes by the file's size and second.) Raises what the module raises."""
+    file, known = source_file(module), sys.modules.get(module)
+    source = Path(file).read_bytes() if file.endswith(".py") else b""
+    digest = hashlib.sha256(source).hexdigest()
+    loaded = project.load(module)
+    if known is loaded and _imported.get(module, (file, digest)) != (file, digest) and module not in project.KEPT:
+        exec(compile(source, file, "exec"), vars(loaded))
+    _imported[module] = file, digest
+    return loaded
 
 
 def line(file: str, error: BaseException) -> str:

@@ -221,6 +221,11 @@ def fetch(path: str) -> bytes:
         return file.read()
 
 
+def forget() -> None:
+    """Read tables anew: a process such as a notebook's may outlive the run for which they were read."""
+    _table.cache_clear()
+
+
 @lru_cache(maxsize=8)
 def _table(path: str, fields: tuple[str, ...], dialect: Dialect) -> tuple[dict[str, tuple[str, ...]], str]:
     """The chosen cells of each row by its first cell, and what is wrong with the first row that cannot be read."""

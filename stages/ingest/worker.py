@@ -15,6 +15,7 @@ from typing import Any
 from hyperloom.pipeline.commits.units import Output, Resources, Unit
 from hyperloom.stages import careful, remarks
 from hyperloom.stages.base import GROUP, INDEX, KEY, TIME
+from hyperloom.stages.ingest import sidefile
 from hyperloom.stages.ingest.look import ColumnLook
 from hyperloom.stages.ingest.source import Item, Source, Values
 from hyperloom.stages.table import write_table
@@ -32,6 +33,7 @@ class IngestWorker:
         import cv2
 
         cv2.setNumThreads(1)
+        sidefile.forget()
         self._read = self.source.build(self.modalities)
 
     def run(self, unit: Unit, out: Output) -> None:

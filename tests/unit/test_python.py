@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -146,3 +147,29 @@ def test_the_package_is_light_typed_and_of_one_version() -> None:
     assert all(getattr(hyperloom, name) is not None for name in hyperloom.__all__) and "load" in dir(hyperloom)
     with pytest.raises(AttributeError, match="lode"):
         getattr(hyperloom, "lo" + "de")
+
+
+def test_a_notebook_reads_labels_and_code_as_they_are_by_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process had read of a table or imported stayed, under the identity of what was there by then."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    cv2.imwrite(str(tmp_path / "pictures" / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    labels, code = tmp_path / "labels.csv", tmp_path / "mine_by_now.py"
+    source = {"type": "files", "path": "pictures", "columns": {"speed@truth": str(labels)}}
+    expert = {"type": "python", "call": "mine_by_now:speed", "in": "rgb@camera", "out": "speed@mine", "per": "sample"}
+    pipeline = hyperloom.load({
+        "name": "by-now",
+        "root": tmp_path / "root",
+        "modalities": {"rgb": {"type": "image", "size": [8, 8]}, "speed": {"type": "scalar"}},
+        "steps": {
+            "frames": {"stage": "ingest", "source": source},
+            "labels": {"stage": "label", "data": "frames", "experts": [expert]},
+        },
+    })  # fmt: skip
+    for speed in (3, 4, 3):
+        labels.write_text(f"name,speed\na,{speed}\n")
+        code.write_text(f"def speed(picture):\n    return {speed}.5\n")
+        pipeline.run(ray=False, mlflow=False, progress=False, report=False)
+        values = [float(pipeline[step].read(column).values[0, 0]) for step, column in
+                  (("frames", "speed@truth"), ("labels", "speed@mine"))]  # fmt: skip
+        assert values == [speed, speed + 0.5]
