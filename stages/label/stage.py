@@ -22,7 +22,7 @@ from pydantic import Field, field_validator, model_validator
 from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.commits.units import Worker
 from hyperloom.pipeline.config import StepName, as_tuple
-from hyperloom.pipeline.errors import RecipeError
+from hyperloom.pipeline.errors import RecipeError, SourceError
 from hyperloom.pipeline.planning.check import StepCheck
 from hyperloom.pipeline.plugins import of
 from hyperloom.pipeline.root.digests import Digests
@@ -85,6 +85,7 @@ class Label(Stage):
         licences = self.notices(step.storage)
         for text in licences:
             step.events.emit("note", step.name, text=text)
+        self._as_planned(step)
         drawn = self._drawn(step)
         step.records = step.run_units(drawn.units(), drawn.workers(step.storage, step.gpus))
         labels = drawn.labels(step.records)
@@ -92,6 +93,14 @@ class Label(Stage):
         announce(step, labels.remarks, licences)
         provenance.emit_tags(step, labels.columns)
         return labels
+
+    def _as_planned(self, step: StepRun) -> None:
+        """Raise SourceError where weights are others than those in the step's identity: it may begin hours after."""
+        planned = step.meaning.get("facts", {}).get("weights", {})
+        now = self.facts(Digests(step.storage)).get("weights", {}) if step.meaning else planned
+        if moved := [columns for columns in now if now[columns] != planned.get(columns)]:
+            what = f"the weights or code of {', '.join(moved)} are others than when the run began"
+            raise SourceError(f"step {step.name!r}: {what}. Next: run the same command again")
 
     def _drawn(self, step: StepRun) -> graph.ExpertGraph:
         recheck(step)

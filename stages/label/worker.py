@@ -27,6 +27,7 @@ from hyperloom.stages import careful
 from hyperloom.stages.base import KEY, modality_of
 from hyperloom.stages.label.batching import BatchSize
 from hyperloom.stages.label.expert import Batch, Expert, Function
+from hyperloom.stages.label.weightfile import weight_files
 
 if TYPE_CHECKING:
     from hyperloom.stages.label.reading import Parts
@@ -52,12 +53,15 @@ class LabelWorker:
         self.expert, self.modalities, self.storage, self.about = expert, modalities, storage, about
         self.resources = replace(expert.resources, gpus=share) if share else expert.resources
         self._share = share
+        self._files = weight_files(expert.weights(), about.get("weights") or ())
 
     def setup(self) -> None:
         from hyperloom.stages.label.bisection import Bisection
 
         _limit_threads(max(1, int(self.expert.cpus)))
         function = self._built()
+        for file in self._files:
+            file.check()
         _limit_threads(max(1, int(self.expert.cpus)))  # libraries that came with the expert
         self._notes = list(getattr(function, "notes", ()))
         self._bisection = Bisection(function, self.expert.out, self.modalities, _readers(self.expert))

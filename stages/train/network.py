@@ -23,6 +23,7 @@ from hyperloom.pipeline.commits import manifest as manifests
 from hyperloom.pipeline.commits.manifest import load as manifest_of
 from hyperloom.pipeline.config import Config, StepName, placement
 from hyperloom.pipeline.errors import RecipeError, SourceError
+from hyperloom.pipeline.root.storage import sha256
 from hyperloom.stages import champion as champions
 from hyperloom.stages import licence
 from hyperloom.stages.lesson import Lesson, handed_on
@@ -201,10 +202,16 @@ class Start(Config):
 
         copy = f"start{os.path.splitext(file)[1]}"
         paths = {copy: file, MODEL_JSON: _beside(file)}
+        facts = step.meaning.get("facts", {}).get("start", {})
+        planned = {copy: facts.get("weights"), MODEL_JSON: facts.get("about")}
         for name, path in paths.items():
             if path:
                 with fsspec.open(os.path.expanduser(path), "rb") as opened:
-                    step.storage.write(f"{step.folder}/start/{name}", opened.read())
+                    data = opened.read()
+                if planned[name] not in (None, sha256(data)):
+                    what = f"step {step.name!r}: {path} is another file than when the run began"
+                    raise SourceError(f"{what}. Next: run the same command again")
+                step.storage.write(f"{step.folder}/start/{name}", data)
         about = f"{step.folder}/start/{MODEL_JSON}" if paths[MODEL_JSON] else ""
         return self._taken(Origin(os.path.basename(file), f"{step.folder}/start/{copy}", about, self.whole))
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hyperloom.pipeline.errors import PluginError, RecipeError
+import hyperloom
+from hyperloom.pipeline.errors import PluginError, RecipeError, SourceError, StepFailed
 from hyperloom.pipeline.root.storage import Storage
+from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.label.stage import Label
 from tests.unit.inline import column, finish, ingested, modalities, step
 from tests.unit.test_label import frame
@@ -151,6 +153,50 @@ def test_changed_code_is_another_expert(storage: Storage, tmp_path: Path) -> Non
     (tmp_path / "mine_of_test.py").write_text(MODULE + "\n\nmore = 1\n")
     assert space() != first
     assert "mine_of_test" not in sys.modules, "a plan must not import it"
+
+
+def test_code_that_changes_while_a_step_runs_does_not_answer_for_what_it_was(storage: Storage, tmp_path: Path) -> None:
+    """The answers of the newer file were kept as those of the one that was planned."""
+    todo, file = label(storage, "value@x", "red"), tmp_path / "mine_of_test.py"
+    run_units = todo.run_units
+
+    def late(units: Any, workers: Any) -> Any:
+        file.write_text(MODULE.replace("gain=1.0", "gain=3.0"))
+        return run_units(units, workers)
+
+    todo.run_units = late
+    with pytest.raises(SourceError, match=r"mine_of_test\.py is another file than when this step began"):
+        finish(todo)
+    assert reds(storage, "red") == [0, 3, 6, 9, 12, 15]
+
+
+def test_code_that_changes_between_plan_and_step_does_not_answer_for_what_it_was(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step kept the identity of the code that it was planned with: brought back, that code was taken for done."""
+    expert = {"type": "python", "call": "mine_of_test:red", "in": "rgb@camera", "out": "value@x"}
+    rendered = {"type": "flights", "flights": 1, "frames": 2, "columns": ["rgb@camera"]}
+    recipe = {
+        "name": "late",
+        "root": str(storage),
+        "modalities": {"rgb": {"type": "image", "size": [4, 6]}, "value": {"type": "dense"}},
+        "steps": {
+            "frames": {"stage": "ingest", "source": rendered},
+            "labels": {"stage": "label", "data": "frames", "experts": [expert]},
+        },
+    }
+    ingest, file = Ingest.run, tmp_path / "mine_of_test.py"
+
+    def slow(stage: Ingest, run: Any) -> Any:
+        file.write_text(MODULE.replace("gain=1.0", "gain=3.0"))
+        return ingest(stage, run)
+
+    pipeline = hyperloom.load(recipe)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ingest, "run", slow)
+        with pytest.raises(StepFailed, match="code of value@x are others than when the run began"):
+            pipeline.run(ray=False, mlflow=False, progress=False, report=False)
+    assert pipeline.run(ray=False, mlflow=False, progress=False, report=False).states["labels"] == "done"
 
 
 def test_mistakes_are_said(storage: Storage) -> None:

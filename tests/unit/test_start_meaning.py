@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ import torch
 from safetensors.torch import save
 
 from hyperloom.pipeline import plugins
+from hyperloom.pipeline.errors import SourceError
+from hyperloom.pipeline.root.digests import Digests
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.meaning import translation
 from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.model import MultiTask
 from hyperloom.stages.network.passing import passing
 from hyperloom.stages.network.processors import Scale
-from hyperloom.stages.train.network import Origin
+from hyperloom.stages.train.network import Origin, Start
 from hyperloom.stages.train.starting import Misfit, take
 from tests.unit import inline
 
@@ -156,3 +159,17 @@ def test_what_is_passed_on_of_another_input_starts_afresh(tmp_path: Path) -> Non
 def test_an_input_of_other_classes_is_refused(tmp_path: Path, classes: list[str]) -> None:
     with pytest.raises(Misfit, match="land@in does not mean in old what it means here: .*Next: give its modality"):
         _started(tmp_path, _network(2, land={"classes": classes}), whole=False)
+
+
+@pytest.mark.parametrize("changed", ["old.safetensors", "model.json"])
+def test_a_file_that_was_changed_since_the_plan_starts_nothing(tmp_path: Path, changed: str) -> None:
+    """A training may begin hours after its identity was made, and began with whatever lay there by then."""
+    storage, start = Storage(str(tmp_path / "root")), Start.model_validate(str(tmp_path / "old.safetensors"))
+    for name in ("old.safetensors", "model.json"):
+        (tmp_path / name).write_bytes(b"before")
+    meaning = {"facts": {"start": start.facts(Digests(storage))}}
+    step: Any = SimpleNamespace(name="teacher", folder="train/1", storage=storage, meaning=meaning)
+    assert storage.read(start.origin(step).weights) == b"before"  # type: ignore[union-attr]
+    (tmp_path / changed).write_bytes(b"later")
+    with pytest.raises(SourceError, match=f"{changed} is another file than when the run began"):
+        start.origin(step)
