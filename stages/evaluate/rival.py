@@ -121,7 +121,9 @@ class RivalJudge(ModelJudge):
                 with open(os.path.join(local, name), "wb") as file:
                     file.write(self.task.storage.read(f"{self.folder}/{name}"))
             self._student = Student(local)
-        self._answering = dict(self.task.modalities)
+        assert self.rival is not None
+        own = {name: self.rival.modality(name) for name in self.rival.meanings}  # its own know its vocabulary
+        self._answering = {**self.task.modalities, **{name: kind for name, kind in own.items() if kind.textual}}
 
     def _asked(self, rows: Rows) -> ModelAnswers:
         images, given, champion = rows.values[self.inputs[0]], rows.valid[self.inputs[0]], self.rival

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hyperloom.pipeline.commits import manifest as manifests
+from hyperloom.pipeline.commits.manifest import Manifest
+from hyperloom.pipeline.commits.units import read_file
 from hyperloom.pipeline.errors import IntegrityError
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import modality_of
+from hyperloom.stages.network.architecture import MODEL_JSON, Architecture
 from hyperloom.stages.results import Judged, Shards, Trained
 from hyperloom.stages.table import open_table
 
@@ -42,6 +46,19 @@ def describe(network: bytes, model: Trained, modalities: Mapping[str, Any]) -> t
     signature["inputs"] = [{"name": column, "dtype": "uint8", "shape": [-1, *shape]}]
     rules = {name: getattr(picture, name) for name in ("orientation", "levels", "megapixels")}
     return {"input": column, "size": list(shape[:2]), "picture": rules, "tasks": tasks}, signature
+
+
+def learned(storage: Storage, model: Manifest, folder: str, modalities: Mapping[str, Any]) -> dict[str, Any]:
+    """`modalities` with what the network in `folder` learned of its tasks: the words of a text are told by it alone."""
+    described = next((f for f in model.all_files() if f.path.startswith(f"{folder}/") and _describes(f.path)), None)
+    if described is None:
+        return dict(modalities)
+    architecture = Architecture.from_json(json.loads(read_file(storage, described)))
+    return {**modalities, **{task.name: task.modality for task in architecture.tasks}}
+
+
+def _describes(path: str) -> bool:
+    return path.endswith(f"/{MODEL_JSON}")
 
 
 def example(storage: Storage, report: Judged, column: str, modalities: Mapping[str, Any]) -> np.ndarray:

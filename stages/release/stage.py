@@ -168,12 +168,13 @@ class Release(Stage):
         import numpy as np
 
         from hyperloom.stages.release.card import card
-        from hyperloom.stages.release.network import describe, example
+        from hyperloom.stages.release.network import describe, example, learned
 
         student, (subject, member) = Trained.from_manifest(model), who
-        path = f"{student.folders(model, member)[0]}/{NETWORK}"
+        folder = student.folders(model, member)[0]
+        path = f"{folder}/{NETWORK}"
         data = read_file(step.storage, next(file for file in model.all_files() if file.path == path))
-        about, signature = describe(data, student, step.modalities)
+        about, signature = describe(data, student, learned(step.storage, model, folder, step.modalities))
         picture = example(step.storage, report, student.visible[0], step.modalities)
         buffer = io.BytesIO()
         np.save(buffer, picture)
