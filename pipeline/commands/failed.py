@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from hyperloom.pipeline.commands import opening
+from hyperloom.pipeline.counting import counted
+
+SHOWN = 5
 
 
 def add(commands: Any) -> None:
@@ -27,13 +30,20 @@ def _failed(given: Any) -> int:
         from hyperloom.pipeline.root.claims import alone
 
         with alone(storage, "failed --replay", given.wait) as claims:
-            reopened = quarantine.replay(storage, opening.steps(loaded, storage), claims.check)
-        given.answer = {"reopened": reopened}
+            steps = opening.steps(loaded, storage)
+            reopened = quarantine.replay(storage, steps, claims.check)
+            left = quarantine.left(storage, [s.fingerprint for s in steps if s.name in reopened])
+        given.answer = {"reopened": reopened, "left": left}
         print(
             f"taken back: {', '.join(reopened)}. Next: {opening.next_command(given, 'run')}"
             if reopened
             else "nothing is in quarantine"
         )
+        if left:
+            shown = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if len(left) > SHOWN else "")
+            print(
+                f"{counted(len(left), 'step')} made from these by other recipes, or before, stay as they are: {shown}"
+            )
         return 0
     steps = opening.steps(loaded, storage)
     kept = list(quarantine.troubles(storage, steps))

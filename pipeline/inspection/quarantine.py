@@ -6,10 +6,11 @@ A worker leaves `{space}/quarantine/{unit}.json` beside its record, the ledger l
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hyperloom.pipeline.commits.manifest import refs
 from hyperloom.pipeline.commits.units import Record, left_out, load_record
 from hyperloom.pipeline.errors import Torn
 from hyperloom.pipeline.inspection import verify
@@ -119,6 +120,17 @@ def replay(storage: Storage, steps: list[PlannedStep], check: Callable[[], None]
     ledger.forget(storage, loose)
     unfinished = [s.name for s in steps if s.manifest is None and loose]
     return [s.name for s in steps if s.name in {*reopened, *unfinished}]
+
+
+def left(storage: Storage, taken: Collection[str]) -> list[str]:
+    """Folders of the finished steps of other recipes, or of a recipe as it was, that go back to steps with the
+    fingerprints `taken`. Some may have become champion, and nobody may be able to make them again: they stay."""
+    reads = {each.fingerprint: (each.folder, set(refs(each.payload))) for each in verify.manifests(storage)}
+    behind, last = set(taken), 0
+    while len(behind) > last:
+        last = len(behind)
+        behind |= {fingerprint for fingerprint, (_, read) in reads.items() if read & behind}
+    return sorted(folder for fingerprint, (folder, _) in reads.items() if fingerprint in behind - set(taken))
 
 
 def _part(record: Record) -> str:

@@ -7,7 +7,8 @@ be pinned by name instead. Shares are of groups, and met only on average: with f
 `stratify` meets the shares within strata, but for rounding: groups of one majority class, of like mean, or of like size
 (within a power of two). That has a price: a new group moves up to one old group of its own stratum over each border
 between neighbouring splits (test, val, train); groups of other strata stay. A group is dealt anew only when its own
-data change so much that it belongs to another stratum.
+data change so much that it belongs to another stratum. `apart` has one too: a new group moves those with copies of it
+to one side.
 """
 
 from __future__ import annotations

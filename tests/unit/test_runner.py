@@ -207,6 +207,25 @@ def test_a_bad_sample_is_left_out_counted_listed_and_replayed(toy: Toy) -> None:
     assert list(quarantine.troubles(toy.storage, [])) == []
 
 
+def test_what_others_made_from_steps_that_are_taken_back_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stayed without the samples, and fresh, without a word."""
+    toy, path = Toy(tmp_path), tmp_path / "toy.yaml"
+    toy.change("start: 5", "start: 5, trouble: quarantine")
+    assert toy.run().quarantined == 1
+    other = runner.run(
+        recipe.parse(toy.text.replace("name: toy", "name: other").replace("data: [a, b, c]", "data: [c, b]"), "o.yaml"),
+        progress=Progress(toy.out), track=False,
+    )  # fmt: skip
+    assert other.states == {"a": "fresh", "b": "fresh", "c": "fresh", "e": "done"}
+    path.write_text(toy.text)
+    assert cli.main(["failed", str(path), "--replay"]) == 0
+    (folder,) = [p.removesuffix("/manifest.json") for p in toy.storage.walk("tests.toy.Sum") if p.endswith("st.json")]
+    taken, said = capsys.readouterr().out.splitlines()
+    assert taken.startswith("taken back: c, e.") and said.endswith(f"stay as they are: {folder}")
+
+
 def test_too_many_bad_samples_fail_the_step(toy: Toy) -> None:
     toy.change("start: 5", "start: 5, trouble: quarantine, max_quarantine: 0.01")
     outcome = toy.run()
