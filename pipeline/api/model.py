@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,10 @@ class TrainedModel(Model):
             raise RecipeError(f"the model has no input {', '.join(unknown)}; it has {', '.join(self.inputs)}")
         if not inputs:
             raise RecipeError(f"no input is given. Next: a mapping with some of {', '.join(self.inputs)}")
+        _check_alike({name: values for name, values in inputs.items() if isinstance(values, ColumnArray)})
+        for name, values in inputs.items():
+            if isinstance(values, ColumnArray) and (why := _apart(values.modality, self._modalities[name])):
+                raise RecipeError(f"the model was trained when {name} had other classes or units: {why}")
         return {name: _samples(values, self._modalities[name]) for name, values in inputs.items()}
 
 
@@ -180,6 +185,28 @@ def _batch(name: str, modality: Any, values: Sequence[Any]) -> dict[str, np.ndar
     for i in np.flatnonzero(valid):
         rows[i] = _fitted(modality, values[int(i)], f"{name}, sample {i}")
     return {name: rows, f"{name}?": valid}
+
+
+def _check_alike(columns: Mapping[str, ColumnArray]) -> None:
+    """Raises RecipeError where columns of one length are of other samples, or have them in another order."""
+    for (first, one), (second, other) in pairwise(columns.items()):
+        row = next((i for i, (a, b) in enumerate(zip(one.keys, other.keys)) if a != b), None)
+        if row is not None and len(one) == len(other):
+            what = f"sample {row} is {one.keys[row]} of {first} and {other.keys[row]} of {second}"
+            raise RecipeError(f"{what}. Next: give all columns of the same samples in one order (.take() of a column)")
+
+
+def _apart(given: Any, own: Any) -> str:
+    """How values of one modality differ in meaning from another's; empty where they say the same."""
+    from hyperloom.stages.meaning import MeaningsDiffer, translation
+
+    try:
+        how = translation(given.meaning, own.meaning, ("the column", "the model"))
+    except MeaningsDiffer as error:
+        return str(error)
+    if how.places:
+        return "they are in another order"
+    return f"{given.meaning.unit}, not {own.meaning.unit}" if how.factor != 1.0 else ""
 
 
 def _unanswered(batch: Mapping[str, np.ndarray], row: int, first: int, needs: Collection[str]) -> str:

@@ -121,6 +121,21 @@ def test_a_release_answers_as_its_student_whatever_the_task(tmp_path: Path) -> N
         assert np.allclose(answer, theirs[task], atol=1e-3, equal_nan=True), task
 
 
+def test_columns_of_other_samples_or_units_are_no_pairs(small: hyperloom.Pipeline) -> None:
+    """They were paired by place, though their keys say that they are not of the same samples."""
+    model, rgb = small["model"].model(), small["frames"].read("rgb@camera")
+    edges = small["labels"].read("edges@gradient")
+    whole = model.predict({"rgb@camera": rgb, "edges@gradient": edges})["depth"]
+    turned = [3, 2, 1, 0]
+    with pytest.raises(hyperloom.HyperloomError, match=r"sample 0 is \S+ of rgb@camera and \S+ of edges@gradient"):
+        model.predict({"rgb@camera": rgb.take([0, 1, 2, 3]), "edges@gradient": edges.take(turned)})
+    both = {"rgb@camera": rgb.take(turned), "edges@gradient": edges.take(turned)}
+    assert np.allclose(model.predict(both)["depth"], whole[turned], atol=1e-4)
+    other = edges.modality.model_copy(update={"unit": "px"})
+    with pytest.raises(hyperloom.HyperloomError, match="trained when edges@gradient had other classes or units"):
+        model.predict({"rgb@camera": rgb, "edges@gradient": replace(edges, modality=other)})
+
+
 def test_what_is_no_input_is_refused(small: hyperloom.Pipeline) -> None:
     model, rgb = small["model"].model(), small["frames"].read("rgb@camera", rows=2)
     for given, what in (
