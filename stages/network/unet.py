@@ -1,9 +1,9 @@
 """The U-Net of SafeUAV (Marcu et al. 2018), as PHG-MAE (2025) uses it for all modalities at once.
 
-Three levels of two 3x3 convolutions and a strided one go down with `width`, 2 and 4 times `width` filters; six dilated
-convolutions (1, 2, 4, 8, 16, 32) with 8 times `width` filters run one after another at the bottom and their outputs are
-summed, which lets a small net see the whole frame; three transposed convolutions go up again over skips. With 15
-channels in and out, widths 6, 10, 16 and 32 give about 159k, 439k, 1.12M and 4.46M parameters.
+Three levels of two 3x3 convolutions and a strided one go down with `width`, 2 and 4 times `width` filters; dilated
+convolutions (the paper's: 1, 2, 4, 8, 16, 32) with 8 times `width` filters run one after another at the bottom and
+their outputs are summed, which lets a small net see the whole frame; three transposed convolutions go up again over
+skips. With 15 channels in and out, widths 6, 10, 16 and 32 give about 159k, 439k, 1.12M and 4.46M parameters.
 
 Not activations are normalised but filters: each has mean 0 and a fixed deviation, times a gain that is learned (scaled
 weight standardisation, Brock, De & Smith 2021), which trains as fast as batch normalisation does. Statistics over a
@@ -16,14 +16,19 @@ one that is not. The trunk knows nothing of modalities, heads or losses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
 
 from hyperloom.stages.network.features import Features
+from hyperloom.stages.network.unet_trunk import DILATIONS
 from hyperloom.stages.network.visible import Visible
 
-DILATIONS = (1, 2, 4, 8, 16, 32)
+SLOPE = 0.1
+"""Of what is below zero, where the activation is leaky."""
+Activation: TypeAlias = Literal["relu", "leaky"]
 
 
 class Planes(nn.Module):
@@ -47,16 +52,19 @@ class UNet(nn.Module):
     """(N, channels, H, W) -> `Features` with planes of `width` channels, any H, W >= 8. What is pooled, and what heads
     may attend to, is the bottom of the net, of 8 times `width` channels."""
 
-    def __init__(self, channels: int, width: int):
+    def __init__(
+        self, channels: int, width: int, dilations: Sequence[int] = DILATIONS, activation: Activation = "relu"
+    ):
         super().__init__()
+        block = partial(_block, activation=activation)
         a, b, c, d = width, 2 * width, 4 * width, 8 * width
         levels = ((channels, a), (a, b), (b, c))
-        self.enter = nn.ModuleList(_block(i, o) for i, o in levels)
-        self.refine = nn.ModuleList(_block(o, o) for _, o in levels)
-        self.shrink = nn.ModuleList(_block(o, o, stride=2) for _, o in levels)
-        self.dilated = nn.ModuleList(_block(d if n else c, d, dilation=r) for n, r in enumerate(DILATIONS))
-        self.grow = nn.ModuleList(_block(i, o, up=True) for i, o in ((d, c), (c, b), (a, a)))
-        self.merge = nn.ModuleList(_block(i, o) for i, o in ((2 * c, c), (2 * b, a), (2 * a, a)))
+        self.enter = nn.ModuleList(block(i, o) for i, o in levels)
+        self.refine = nn.ModuleList(block(o, o) for _, o in levels)
+        self.shrink = nn.ModuleList(block(o, o, stride=2) for _, o in levels)
+        self.dilated = nn.ModuleList(block(d if n else c, d, dilation=r) for n, r in enumerate(dilations))
+        self.grow = nn.ModuleList(block(i, o, up=True) for i, o in ((d, c), (c, b), (a, a)))
+        self.merge = nn.ModuleList(block(i, o) for i, o in ((2 * c, c), (2 * b, a), (2 * a, a)))
 
     def forward(self, x: torch.Tensor) -> Features:
         skips = []
@@ -108,9 +116,12 @@ def standardised(filters: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
     return (even * (gain * (2 / flat.shape[1]) ** 0.5)[:, None]).view(filters.shape)
 
 
-def _block(channels: int, filters: int, stride: int = 1, dilation: int = 1, up: bool = False) -> nn.Sequential:
+def _block(
+    channels: int, filters: int, stride: int = 1, dilation: int = 1, up: bool = False, activation: Activation = "relu"
+) -> nn.Sequential:
     conv = Grow(channels, filters) if up else Conv(channels, filters, stride, dilation)
     # Standardised filters have no scale of their own, but the smaller they start, the faster Adam turns them.
     nn.init.kaiming_normal_(conv.weight, mode="fan_out" if up else "fan_in", nonlinearity="relu")
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-    return nn.Sequential(conv, nn.ReLU(inplace=True))
+    end = nn.ReLU(inplace=True) if activation == "relu" else nn.LeakyReLU(SLOPE, inplace=True)
+    return nn.Sequential(conv, end)

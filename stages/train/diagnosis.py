@@ -29,6 +29,8 @@ CARRIES = 0.15
 """So much may the same figure be worse on other samples."""
 CLIPPED, CLIPS = "clipped.", 0.05
 """How the figure begins that says which share of the samples an augmentation clipped, and how many it may."""
+DEAD, DIES = "dead", 0.1
+"""The figure of how large a share of the filters is dead (stages.train.dead), and how large it may be."""
 
 
 def sentences(
@@ -44,7 +46,19 @@ def sentences(
     if updates < TRIAL:
         return []
     every = [_task(figures, task, modalities[task.name]) for task in tasks]
-    return [*(sentence for of_task in every for sentence in of_task), *_held_back(figures, tasks, modalities, balancer)]
+    of_tasks = [sentence for of_task in every for sentence in of_task]
+    return [*of_tasks, *_held_back(figures, tasks, modalities, balancer), *_dead(figures.get(DEAD, 0.0))]
+
+
+def _dead(share: float) -> list[str]:
+    """Of filters that a ReLU silences."""
+    if share <= DIES:
+        return []
+    return [
+        f"{share:.0%} of its filters are dead: they answer nothing on any sample that was looked at, and learn nothing "
+        "more. A lower rate, or `trunk: {type: unet, activation: leaky}`, whose filters cannot die; for small pictures "
+        "fewer `dilations`, since those as large as the bottom, an eighth of the sides, see one pixel each"
+    ]
 
 
 def _held_back(

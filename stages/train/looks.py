@@ -9,6 +9,7 @@ and the seed, and all ranks look together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,6 +17,7 @@ from hyperloom.stages.measure.measure import directions
 from hyperloom.stages.network.architecture import Task
 from hyperloom.stages.network.model import Columns, MultiTask
 from hyperloom.stages.train.batches import loader
+from hyperloom.stages.train.dead import Filters
 from hyperloom.stages.train.diagnosis import SAMPLES
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.train.validation import validate
@@ -41,14 +43,15 @@ class Looks:
             yield batch
 
     def figures(self, kept: MultiTask) -> dict[str, float]:
-        """`val.task.figure` and `fit.task.figure` of the network that would be kept."""
-        job, figures = self.job, dict[str, float]()
+        """`val.task.figure` and `fit.task.figure` of the network that would be kept, and its share of dead filters."""
+        job, figures, filters = self.job, dict[str, float](), Filters()
         for name, split, against in (("val", "val", job.judged), ("fit", "train", job.fitted)):
             if against:
                 batches = self.samples(split, against.values())
-                values = validate(job, kept, batches, against, self.world)
+                with filters.watched(kept) if name == "fit" else nullcontext():
+                    values = validate(job, kept, batches, against, self.world)
                 figures |= {f"{name}.{figure}": value for figure, value in values.items()}
-        return figures
+        return figures | filters.figures(self.world)
 
     def begin(self) -> dict[str, str]:
         """Let every residual of several inputs begin with the best; task -> that input's column."""

@@ -6,12 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from hyperloom.stages.train import loop
+from hyperloom.stages.train.dead import Filters
 from hyperloom.stages.train.diagnosis import TRIAL, sentences
 from hyperloom.stages.train.fitted import Fitted
 from hyperloom.stages.train.job import Member
 from hyperloom.stages.train.outcome import outcome
+from hyperloom.stages.world import World
 from tests.unit import scenes
 
 
@@ -116,3 +120,26 @@ def test_each_sentence_is_in_the_log_in_a_table_for_mlflow_and_in_the_result_of_
     assert {"kind": "note", "step": step.name, "text": f"{step.name}: {sentence}"} in recorder.events
     (table,) = [event for event in recorder.events if event["kind"] == "table"]
     assert table["name"] == "remarks" and {"remark": sentence} in table["rows"]
+
+
+def test_filters_that_died_are_counted_and_said(data: Any) -> None:
+    """A rate that is far too high kills filters behind a ReLU; a leaky one they survive."""
+    _, final, words = _trained(data, updates=40, mask="none", optimizer={"lr": 1.0})
+    assert final["dead"] > 0.1 and any(f"{final['dead']:.0%} of its filters are dead" in w for w in words)
+    leaky = {"trunk": {"type": "unet", "width": 2, "activation": "leaky", "dilations": [1, 2]}}
+    _, final, words = _trained(data, updates=40, mask="none", optimizer={"lr": 1.0}, model=leaky)
+    assert "dead" not in final and not any("dead" in w for w in words)
+
+
+def test_a_filter_that_answered_once_is_alive() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.LeakyReLU())
+    with torch.no_grad():
+        network[0].weight.fill_(1.0)
+        network[0].bias.copy_(torch.tensor([0.0, -0.5, -5.0, -50.0]))
+    filters = Filters()
+    with filters.watched(network):
+        network(torch.zeros(2, 1, 4, 4))
+        network(torch.full((1, 1, 4, 4), 1.0))
+    network(torch.full((1, 1, 4, 4), 100.0))  # nobody looks any more
+    assert filters.figures(World()) == {"dead": 0.5}
+    assert Filters().figures(World()) == {}

@@ -1,0 +1,53 @@
+"""Dead filters: those behind a ReLU that answer nothing, anywhere, on any of the samples that are looked at.
+
+A rate that is too high drives a filter below zero everywhere, and a ReLU lets no gradient through to bring it back.
+What is dead costs time and memory and learns nothing more; a network may be dead as a whole and still pass its inputs
+on (`stages.network.residual`), so that its figures look well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from hyperloom.stages.train.diagnosis import DEAD
+from hyperloom.stages.world import World
+
+
+class Filters:
+    """What filters behind ReLUs answered, by the place of the ReLU in the network."""
+
+    def __init__(self) -> None:
+        self._answered: dict[str, torch.Tensor] = {}
+
+    @contextmanager
+    def watched(self, model: nn.Module) -> Iterator[None]:
+        """Look at all that `model` computes meanwhile: planes, (N, filters, H, W)."""
+        relus = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ReLU)]
+        hooks = [
+            module.register_forward_hook(lambda _, __, planes, name=name: self._note(name, planes))
+            for name, module in relus
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _note(self, name: str, planes: torch.Tensor) -> None:
+        if planes.ndim != 4:
+            return
+        answered = (planes > 0).any(3).any(2).any(0)
+        before = self._answered.get(name)
+        self._answered[name] = answered if before is None else answered | before
+
+    def figures(self, world: World) -> dict[str, float]:
+        """{"dead": the share of filters that answered nothing on any rank}; empty where none is behind a ReLU."""
+        every = world.gather({name: answered.cpu() for name, answered in self._answered.items()})
+        names = dict.fromkeys(name for mine in every for name in mine)
+        merged = [torch.stack([mine[n] for mine in every if n in mine]).any(0) for n in names]
+        count = sum(len(answered) for answered in merged)
+        return {DEAD: sum(int((~answered).sum()) for answered in merged) / count} if count else {}
