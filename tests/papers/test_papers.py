@@ -40,7 +40,7 @@ RECIPES = sorted(p for p in (HERE / "recipes/papers").rglob("*.yaml") if "\npape
 MOST = {"units": 400, "samples": 700, "updates": 50, "learned samples": 100, "weights": 400_000}
 """What one recipe may ask of a machine when it is cut small: units and samples of all steps; of all members of its
 trainings their updates, the samples in these, and their weights. Counted and not timed: a machine may be slow today."""
-LONG = ("001-phg-mae-streets", "001-phg-mae-students")
+LONG = ("001-phg-mae-streets", "001-phg-mae-students", "001-phg-mae-alive")
 TINY = """\
 name: p901-tiny
 root: ./runs
