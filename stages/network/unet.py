@@ -28,7 +28,7 @@ from hyperloom.stages.network.visible import Visible
 
 SLOPE = 0.1
 """Of what is below zero, where the activation is leaky."""
-Activation: TypeAlias = Literal["relu", "leaky"]
+Rectifier: TypeAlias = Literal["relu", "leaky"]
 
 
 class Planes(nn.Module):
@@ -52,9 +52,7 @@ class UNet(nn.Module):
     """(N, channels, H, W) -> `Features` with planes of `width` channels, any H, W >= 8. What is pooled, and what heads
     may attend to, is the bottom of the net, of 8 times `width` channels."""
 
-    def __init__(
-        self, channels: int, width: int, dilations: Sequence[int] = DILATIONS, activation: Activation = "relu"
-    ):
+    def __init__(self, channels: int, width: int, dilations: Sequence[int] = DILATIONS, activation: Rectifier = "relu"):
         super().__init__()
         block = partial(_block, activation=activation)
         a, b, c, d = width, 2 * width, 4 * width, 8 * width
@@ -117,7 +115,7 @@ def standardised(filters: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
 
 
 def _block(
-    channels: int, filters: int, stride: int = 1, dilation: int = 1, up: bool = False, activation: Activation = "relu"
+    channels: int, filters: int, stride: int = 1, dilation: int = 1, up: bool = False, activation: Rectifier = "relu"
 ) -> nn.Sequential:
     conv = Grow(channels, filters) if up else Conv(channels, filters, stride, dilation)
     # Standardised filters have no scale of their own, but the smaller they start, the faster Adam turns them.
