@@ -30,6 +30,7 @@ from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.base import defined, modality_of
 from hyperloom.stages.label.expert import CPU_BATCH, Batch, Expert, Function
 from hyperloom.stages.label.steps import Steps
+from hyperloom.stages.label.tag_ends import TagEnds, are_tags
 from hyperloom.stages.meaning import Meaning, MeaningsDiffer, Translation, translation
 from hyperloom.stages.modality.prediction import Offered, Taken
 from hyperloom.stages.network.ensemble import Single
@@ -113,10 +114,13 @@ class Model(Expert):
         return self.model_copy(update=known | bound)
 
     def revised_for(self, modalities: Mapping[str, Any]) -> dict[str, int]:
-        """Rows of boxes of several networks were averaged row by row, other objects' with each other."""
+        """Rows of boxes of several networks were averaged row by row, other objects' with each other. Tags went on
+        behind the end of their text."""
         several = len(self.folders) != 1 or not isinstance(self.ensemble, Single)
-        boxes = any(kind.markup == "boxes" for kind in defined(modalities, self.out))
-        return {"pooled boxes": 2} if several and boxes else {}
+        kinds = defined(modalities, self.out)
+        boxes = several and any(kind.markup == "boxes" for kind in kinds)
+        changed = {"pooled boxes": boxes, "ends of tags": any(are_tags(kind) for kind in kinds)}
+        return {name: 2 for name, concerned in changed.items() if concerned}
 
     def heft(self, storage: Storage) -> int:
         return self.weight_bytes
@@ -140,7 +144,8 @@ class Model(Expert):
         pick = {c: self._picker(t, c, modalities[modality_of(c)], architecture) for c, t in taken.items()}
         predictor.features = any(t.what in ("planes", "pooled") for t in taken.values())
 
-        return Asking(predictor, pick, self.gpus > 0)
+        read = [part.column for part in architecture.parts if part.column in self.in_]
+        return Asking(predictor, pick, self.gpus > 0, TagEnds.of(read, self.out, modalities))
 
     def _taken(self, column: str, modality: Any, offered: Offered) -> Taken | None:
         """What of a prediction `column` takes; None when the model has nothing for it."""
@@ -212,15 +217,21 @@ class Model(Expert):
 class Asking(Steps):
     """A predictor's answers, of which each column takes something."""
 
-    def __init__(self, predictor: Predictor | Together, pick: Mapping[str, Callable[[Prediction], Any]], device: bool):
-        self._predictor, self._pick, self.device = predictor, pick, device
+    def __init__(
+        self,
+        predictor: Predictor | Together,
+        pick: Mapping[str, Callable[[Prediction], Any]],
+        device: bool,
+        ends: TagEnds,
+    ):
+        self._predictor, self._pick, self.device, self._ends = predictor, pick, device, ends
 
-    def compute(self, prepared: Batch) -> tuple[Prediction, np.ndarray]:
-        return self._predictor(prepared), self._predictor.answerable(prepared)
+    def compute(self, prepared: Batch) -> tuple[Prediction, np.ndarray, np.ndarray | None]:
+        return self._predictor(prepared), self._predictor.answerable(prepared), self._ends.lengths(prepared)
 
-    def finish(self, computed: tuple[Prediction, np.ndarray]) -> Batch:
-        prediction, answerable = computed
-        columns = {column: choose(prediction) for column, choose in self._pick.items()}
+    def finish(self, computed: tuple[Prediction, np.ndarray, np.ndarray | None]) -> Batch:
+        prediction, answerable, lengths = computed
+        columns = self._ends.cut({column: choose(prediction) for column, choose in self._pick.items()}, lengths)
         if answerable.all():
             return columns
         for _ in range(int((~answerable).sum())):

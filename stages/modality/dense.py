@@ -12,6 +12,7 @@ from hyperloom.pipeline.config import placement
 from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.choice import distinct
+from hyperloom.stages.modality.digits import say_what_sinks
 from hyperloom.stages.modality.formats import decode_array
 from hyperloom.stages.modality.knowledge import finite
 from hyperloom.stages.modality.movement import Movement, Moving
@@ -184,6 +185,7 @@ class Dense(Moving):
         if lo < self.allowed[0] or hi > self.allowed[1]:
             why = "range" if self.range else f"what {self.storage} holds (storage: float32 holds more)"
             raise ValueError(f"expected values within {self.range or self.allowed} ({why}), got {lo:.6g} to {hi:.6g}")
+        say_what_sinks(array, self.stored)
 
     def fit(self, value: Any) -> np.ndarray:
         array = np.asarray(value, np.float32)

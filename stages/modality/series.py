@@ -12,6 +12,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.boxes import padded, used_rows
+from hyperloom.stages.modality.digits import say_what_sinks
 from hyperloom.stages.modality.geometry import SignedNumbers, mirrored_places
 from hyperloom.stages.modality.layout import steps_a_token
 from hyperloom.stages.modality.padding import some
@@ -71,6 +72,7 @@ class Series(SignedNumbers, Modality):
         limit = float(np.finfo(self.stored).max)
         if used.size and np.abs(used).max() > limit:
             raise ValueError(f"expected numbers that {self.storage} holds, got {np.abs(used).max():.6g}")
+        say_what_sinks(used, self.stored)
 
     def fit(self, value: Any) -> np.ndarray:
         """From up to `steps` rows of `channels` numbers, or as many numbers if there is one channel."""

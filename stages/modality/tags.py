@@ -29,6 +29,13 @@ def characters(text: str) -> list[str]:
     return list("".join(WORDS.findall(text))) if UNDIVIDED.search(text) else []
 
 
+def tokens(text: str) -> int:
+    """How many tokens a text has of which nobody says them: its words, or its characters where no blank divides it and
+    none needs to."""
+    words, letters = WORDS.findall(text), characters(text)
+    return len(letters) if len(words) == 1 and letters else len(words)
+
+
 class Tags(OffFrame, Ids):
     """(length,) int64: ids of `tags` (names, or how many), one a token; -1 is padding. Columns hold lists of names.
 

@@ -13,6 +13,7 @@ from hyperloom.stages import picture
 from hyperloom.stages.meaning import Meaning
 from hyperloom.stages.modality.base import Defaults, Modality
 from hyperloom.stages.modality.choice import Category, distinct, real
+from hyperloom.stages.modality.digits import say_what_sinks
 from hyperloom.stages.modality.formats import parse
 from hyperloom.stages.modality.geometry import SignedNumbers, Symmetry, mirrored_places
 from hyperloom.stages.modality.prediction import Offered, Taken
@@ -196,6 +197,13 @@ class Embedding(Vector):
     @property
     def standardised(self) -> bool:
         return False
+
+    def _check_values(self, array: np.ndarray) -> None:
+        super()._check_values(array)
+        most = float(np.abs(array).max())
+        if most > float(np.finfo(self.stored).max):
+            raise ValueError(f"expected numbers that {self.storage} holds (float32 holds more), got {most:.6g}")
+        say_what_sinks(array, self.stored)
 
     def given(self, values: Any) -> Any:
         return super().given(values) & (values != 0).any(-1)  # no direction, no meaning

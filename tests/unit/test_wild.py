@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hyperloom.pipeline.root import events as event_log
 from hyperloom.pipeline.root.storage import Storage
+from hyperloom.stages.ingest.stage import Ingest
 from hyperloom.stages.network.processors import processor_of
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.shard.statistics import ColumnCounter, merged
@@ -167,3 +168,33 @@ def test_angles_that_come_round_are_said(
     made = inline.finish(inline.step(stage, Storage(str(tmp_path)), known, "shards", frames=frames))
     remarks = [text for text in made.body["remarks"] if "nearly a whole turn" in text]
     assert [text.startswith("heading@imu reaches from") for text in remarks] == [True] * round_
+
+
+@pytest.mark.parametrize(
+    ("definition", "size"),
+    [
+        ({"type": "dense", "size": [2, 2], "unit": "A"}, 1e-9), ({"type": "dense", "size": [2, 2], "unit": "A"}, 1e-5),
+        ({"type": "series", "steps": 4, "storage": "float16"}, 1e-9),
+        ({"type": "embedding", "length": 3, "storage": "float16"}, 1e-9),
+    ],
+)  # fmt: skip
+def test_numbers_that_float16_loses_are_said(tmp_path: Path, definition: Any, size: float) -> None:
+    """Maps of currents in amperes were zero everywhere, and nothing was said."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    known = inline.modalities(current=definition)
+    shape = known["current"].shape
+    for i, scale in enumerate((1.0, size, 0.0)):
+        np.save(folder / f"{i}.npy", np.full(shape, scale, np.float32))
+    source = {"type": "files", "path": f"{folder}/*.npy", "column": "current@meter"}
+    storage = Storage(str(tmp_path / "root"))
+    made = inline.finish(inline.step(Ingest(stage="ingest", source=source), storage, known))
+    (said,) = (text for text in made.body["remarks"] if "float16" in text)
+    assert said.startswith("1 file: no number of a value reaches 6.1e-05")
+
+
+def test_an_embedding_holds_what_its_storage_holds() -> None:
+    with pytest.raises(ValueError, match="expected numbers that float16 holds.*got 70000"):
+        inline.modalities(e={"type": "embedding", "length": 2, "storage": "float16"})["e"].check(
+            np.array([70000, 1], np.float32)
+        )

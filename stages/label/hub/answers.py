@@ -16,7 +16,7 @@ import numpy as np
 from hyperloom.pipeline.errors import RecipeError
 from hyperloom.stages.modality.audio import heard
 from hyperloom.stages.modality.boxes import strongest
-from hyperloom.stages.modality.tags import WORDS, characters
+from hyperloom.stages.modality.tags import WORDS, tokens
 from hyperloom.stages.remarks import remark
 
 SHORTEST = 0.1
@@ -167,7 +167,7 @@ def _tags(answer: Any, text: str, labels: LabelNames) -> list[str | None]:
     """The tag of each word (between spaces): that of its first piece. Of a text without spaces inside, in a script that
     puts none between words, that of each character."""
     words = list(WORDS.finditer(text))
-    if len(words) == 1 and characters(text):
+    if tokens(text) > len(words):
         return [_name(tag, labels) for tag in _of_characters(answer, words[0])]
     starts = {int(piece["start"]): str(piece["entity"]) for piece in answer}
     tags = []
