@@ -66,16 +66,20 @@ class TrainedModel(Model):
         self.inputs, self.tasks = tuple(self._modalities), tuple(self._tasks)
 
     def predict(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        answers = ({t: p.mean.answer(t, m) for t, m in self._tasks.items()} for p in self._predictions(inputs))
-        return _joined(answers)
+        from hyperloom.stages.label.tag_ends import TagEnds
+
+        ends = TagEnds.of(self._modalities, self._tasks)
+        pairs = ((batch, {t: p.mean.answer(t, m) for t, m in self._tasks.items()}) for batch, p in self._asked(inputs))
+        return _joined(ends.cut(answers, ends.lengths(batch)) for batch, answers in pairs)
 
     def probabilities(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        return _joined(dict(p.mean) for p in self._predictions(inputs))
+        return _joined(dict(p.mean) for _, p in self._asked(inputs))
 
     def spread(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        return _joined(dict(p.spread) for p in self._predictions(inputs))
+        return _joined(dict(p.spread) for _, p in self._asked(inputs))
 
-    def _predictions(self, inputs: Inputs) -> Iterator[Any]:
+    def _asked(self, inputs: Inputs) -> Iterator[tuple[dict[str, np.ndarray], Any]]:
+        """Batches, and what the network says of each."""
         columns = self._by_column(inputs)
         counts = {name: len(values) for name, values in columns.items()}
         if len(set(counts.values())) != 1:
@@ -88,7 +92,7 @@ class TrainedModel(Model):
                 batch |= _batch(name, self._modalities[name], values[first : first + BATCH])
             if not (answerable := self._predictor.answerable(batch)).all():
                 raise RecipeError(_unanswered(batch, int(answerable.argmin()), first, self._predictor.needs))
-            yield self._predictor(batch)
+            yield batch, self._predictor(batch)
 
     def _by_column(self, inputs: Inputs) -> dict[str, list[Any]]:
         if isinstance(inputs, ColumnArray) and inputs.name in self._modalities:

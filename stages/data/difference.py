@@ -273,6 +273,9 @@ def _count(result: ColumnDifference, kind: Any, old: np.ndarray, new: np.ndarray
             named = {(words.get(a, "unknown"), words.get(b, "unknown")): n for (a, b), n in both.items() if a != b}
             result.flips.update(named)
     elif old.dtype.kind == "f":
+        if kind.markup == "points":  # where one is hidden it has no place
+            both = kind.given(old) & kind.given(new)
+            old, new = kind.compared(old)[both], kind.compared(new)[both]
         far = np.abs(old.astype(np.float64) - new)
         far = far[np.isfinite(far)]
         if far.size:

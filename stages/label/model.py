@@ -135,6 +135,7 @@ class Model(Expert):
         predictor = self.ensemble.predictor(storage, self.folders, self.in_).to(device_of(self.gpus))
         predictor.needs |= frozenset(self.needs)
         architecture = predictor.model.architecture
+        known = {part.column for part in architecture.parts}
         for part in architecture.parts:
             if part.column in self.in_ and self._differs(part.modality, modalities[modality_of(part.column)]):
                 raise RecipeError(
@@ -144,8 +145,11 @@ class Model(Expert):
         pick = {c: self._picker(t, c, modalities[modality_of(c)], architecture) for c, t in taken.items()}
         predictor.features = any(t.what in ("planes", "pooled") for t in taken.values())
 
-        read = [part.column for part in architecture.parts if part.column in self.in_]
-        return Asking(predictor, pick, self.gpus > 0, TagEnds.of(read, self.out, modalities))
+        read, out = (
+            {c: modalities[modality_of(c)] for c in columns}
+            for columns in (filter(known.__contains__, self.in_), self.out)
+        )
+        return Asking(predictor, pick, self.gpus > 0, TagEnds.of(read, out))
 
     def _taken(self, column: str, modality: Any, offered: Offered) -> Taken | None:
         """What of a prediction `column` takes; None when the model has nothing for it."""

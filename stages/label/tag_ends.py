@@ -6,13 +6,13 @@ alone; of others nobody knows how many a sample has, which is said.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperloom.stages.base import VALID, modality_of
+from hyperloom.stages.base import VALID
 from hyperloom.stages.label.expert import Batch
 from hyperloom.stages.modality.choice import NAMELESS
 from hyperloom.stages.modality.tags import tokens
@@ -33,20 +33,19 @@ class TagEnds:
     kind: Any
 
     @classmethod
-    def of(cls, read: Sequence[str], out: Sequence[str], modalities: Mapping[str, Modality]) -> TagEnds:
+    def of(cls, read: Mapping[str, Modality], out: Mapping[str, Modality]) -> TagEnds:
         """Of a model that reads and gives these columns."""
-        columns = tuple(c for c in out if are_tags(modalities[modality_of(c)]))
-        texts = [c for c in read if modalities[modality_of(c)].textual]
-        text = texts[0] if len(texts) == 1 else ""
-        return cls(columns, text, modalities[modality_of(text)] if text else None)
+        texts = [(column, kind) for column, kind in read.items() if kind.textual]
+        text, kind = texts[0] if len(texts) == 1 else ("", None)
+        return cls(tuple(column for column, kind in out.items() if are_tags(kind)), text, kind)
 
     def lengths(self, batch: Batch) -> np.ndarray | None:
         """(N,) how many tags each sample has; None where nobody knows."""
         if not (self.columns and self.text in batch):
             return None
         rows = batch[self.text]
-        there = batch.get(self.text + VALID, np.ones(len(rows), bool))
-        counts = [tokens(self.kind.words(row)) if has else np.iinfo(np.int64).max for row, has in zip(rows, there)]
+        present = batch.get(self.text + VALID, np.ones(len(rows), bool))
+        counts = [tokens(self.kind.words(row)) if has else np.iinfo(np.int64).max for row, has in zip(rows, present)]
         return np.array(counts, np.int64)
 
     def cut(self, columns: Batch, lengths: np.ndarray | None) -> Batch:

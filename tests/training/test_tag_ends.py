@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hyperloom.pipeline.api.model import TrainedModel
 from hyperloom.pipeline.root import events
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.label.model import Model
 from hyperloom.stages.label.stage import Label
+from hyperloom.stages.network.ensemble import predictor
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.train import loop
 from hyperloom.stages.train.stage import Train
@@ -36,10 +39,14 @@ def labelled(folder: Path, read: str) -> tuple[list[Any], list[str]]:
     model = {"trunk": {"type": "vit", "width": 64, "depth": 1}}
     run = inline.step(Train.model_validate({**fields, "model": model}), storage, KNOWN, "net", shards=shards)
     loop.fit(run.stage.job(run))
+    net = inline.finish(run)
     experts = [{"type": "model", "model": "net", "out": "words@net"}]
     label = Label.model_validate({"stage": "label", "data": "frames", "experts": experts})
-    made = inline.finish(inline.step(label, storage, KNOWN, "words", frames=frames, net=inline.finish(run)))
+    made = inline.finish(inline.step(label, storage, KNOWN, "words", frames=frames, net=net))
     values = inline.column(storage, KNOWN, made, "words@net").values()
+    trained = TrainedModel(predictor(storage, net), (read,))
+    answered = trained.predict({read: [sample[read] for sample in samples]})["words"]
+    assert (answered == np.stack(list(values))).all(), "as Python gets them"
     said = [
         e["text"] for e in events.read(storage, "test") if e["kind"] == "note" and "tag for each place" in e["text"]
     ]

@@ -74,6 +74,18 @@ def test_what_flipped_moved_came_and_went(tmp_path: Path) -> None:
     assert all((c["differ"], c["both"], c["examples"]) == (1, 4, ["a/003"]) for c in by.values())
 
 
+def test_points_move_by_their_places(tmp_path: Path) -> None:
+    """That a point is visible counted as a number of it, and a hidden one as one that moved to the corner."""
+    known = inline.modalities(joints={"type": "keypoints", "points": ["a", "b", "c"]})
+    before, after = {"a": [0.5, 0.5], "b": [0.9, 0.9]}, {"a": [0.6, 0.2], "c": [0.1, 0.1]}
+    old, new = (
+        inline.ingested(Storage(str(tmp_path)), known, {"g": [{"joints@e": known["joints"].fit(value)}]})
+        for value in (before, after)
+    )
+    (one,) = (column.as_json() for column in difference(Storage(str(tmp_path)), old, new, known).columns)
+    assert one["largest_change"] == pytest.approx(0.3) and one["mean_change"] == pytest.approx(0.2)
+
+
 def test_values_that_are_gained_or_lost_and_columns_that_come(tmp_path: Path) -> None:
     storage, old, new = _versions(
         tmp_path, {"a": [_sample(weather=None), _sample()]}, {"a": [_sample(), _sample(weather=None)]}
