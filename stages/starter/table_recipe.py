@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hyperloom.pipeline import plugins
 from hyperloom.pipeline.counting import counted
+from hyperloom.stages.augment.views import Flip
 from hyperloom.stages.ingest.rows import TableRow
 from hyperloom.stages.ingest.source import path_safe
 from hyperloom.stages.starter.dealing import held_rows
@@ -154,6 +156,17 @@ class TableDraft:
     def inputs(self) -> list[str]:
         return [f"{f.modality}@table" for f in self.features]
 
+    @property
+    def sideless(self) -> str:
+        """Why pictures cannot be mirrored with all that is beside them, such as numbers; empty where they can."""
+        fields = zip((*self.inputs, self.truth), (*self.features, self.target), strict=True)
+        kinds = {column: plugins.parse("modality", f.definition(self.sides, self.sound)) for column, f in fields}
+        try:
+            Flip(type="flip").check(kinds)
+        except ValueError as error:
+            return str(error).split(". Next: ")[0]
+        return ""
+
 
 def _dated(table: TableLook, period: str, why: str) -> str:
     """What the dates of a table are taken for; `why` they hold out nothing, where they cannot."""
@@ -171,8 +184,9 @@ def _dated(table: TableLook, period: str, why: str) -> str:
 def written(draft: TableDraft) -> str:
     """The recipe's text."""
     what = f"a table: a teacher learns {draft.target.name} from {draft.labelled} rows that have it and labels the rest"
+    still = [f"Pictures are not mirrored: {why}."] if draft.pictures and (why := draft.sideless) else []
     lines = comment([f"Of {what}; a small student learns from both.", "Judged on rows that no training sees.",
-                     *draft.remarks, "Paths are absolute: correct them when the folder moves."])  # fmt: skip
+                     *draft.remarks, *still, "Paths are absolute: correct them when the folder moves."])  # fmt: skip
     lines += [f"name: {draft.name}", f"root: {flow(f'{draft.folder}/.hyperloom')}", ""]
     definitions = {f.modality: f.definition(draft.sides, draft.sound) for f in (*draft.features, draft.target)}
     lines += [*block("modalities", definitions, 0), "", "steps:", *_rows(draft), *_trainings(draft)]
@@ -202,6 +216,7 @@ def _trainings(draft: TableDraft) -> list[str]:
     task, truth = draft.target.modality, draft.truth
     common = {
         **NETWORKS["unet" if draft.pictures else "vit"],
+        **({"augment": AUGMENT[1:]} if draft.pictures and draft.sideless else {}),
         "batch": min(32, max(1, draft.labelled // 3)),
         "ema": 0.98,
     }

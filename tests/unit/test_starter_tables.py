@@ -468,3 +468,40 @@ def taken(made: Any, folder: Path, column: str) -> list[Any]:
     for key, value in values.items():
         listed[rows[key]] = None if value is None else value.tolist()
     return listed
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ("front", ""),
+        ("front,size", "flip cannot mirror size@table: nobody knows which of its numbers change in a mirror"),
+        (
+            "left,right",
+            "flip cannot mirror left@table beside right@table: in a mirror the one camera is the other, and",
+        ),
+    ],
+)
+def test_pictures_beside_what_has_no_mirror_are_not_mirrored(
+    tmp_path: Path,
+    init: Init,  # noqa: F811
+    fields: str,
+    why: str,
+) -> None:
+    """The recipe could not be planned."""
+    import cv2
+
+    random = np.random.default_rng(0)
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), random.integers(0, 255, (16, 16, 3), np.uint8))
+    cells = [
+        [f"{i * 1.5}" if f == "size" else f"{(i + n) % 4}.png" for n, f in enumerate(fields.split(","))]
+        for i in range(60)
+    ]
+    rows = [f"{i},{','.join(mine)},{'ab'[i % 2]}" for i, mine in enumerate(cells)]
+    (tmp_path / "t.csv").write_text("\n".join([f"nr,{fields},kind", *rows]))
+    code, text = init(str(tmp_path), "--task", "kind")
+    assert code == 0, text
+    for step in ("teacher", "student"):
+        assert [one.type for one in written(tmp_path).steps[step].augment] == ["flip", "colour"][bool(why) :]
+    comment = " ".join((tmp_path / "hyperloom.yaml").read_text().replace("#", " ").split())
+    assert (f"Pictures are not mirrored: {why}" in comment) == bool(why)
