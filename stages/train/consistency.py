@@ -61,12 +61,15 @@ class Consistency(Descent):
 
     @torch.no_grad()
     def _answers(self, batch: UpdateBatch, valid: torch.Tensor) -> list[tuple[Task, torch.Tensor]]:
-        """What the teacher makes of the pictures before their light was changed, with all of them visible."""
+        """What the teacher makes of the inputs before their light was changed, with all visible that ever are: of
+        others its student's weights know nothing."""
         columns = dict(batch.columns)
         for part in self.teacher.architecture.parts:
             for name in (part.column, part.column + VALID):
                 columns[name] = columns[_plain(name)]
-        raw = self.teacher(columns, shown(valid, torch.ones_like(valid)), [t.name for t in self.tasks]).predictions
+        never = self.setup.job.mask.hidden_inputs(self.teacher.architecture.columns)
+        seen = shown(valid, torch.ones_like(valid) & ~torch.tensor(never, device=valid.device))
+        raw = self.teacher(columns, seen, [t.name for t in self.tasks]).predictions
         return [(task, raw[task.name].float()) for task in self.tasks]
 
     @staticmethod

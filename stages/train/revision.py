@@ -13,6 +13,7 @@ from hyperloom.stages.augment.blends import MixUp, OneOf
 from hyperloom.stages.augment.views import Crop, Flip, Rotate
 from hyperloom.stages.base import defined
 from hyperloom.stages.modality import sides
+from hyperloom.stages.train.learners import MeanTeacher
 
 if TYPE_CHECKING:
     from hyperloom.stages.train.stage import Train
@@ -36,6 +37,9 @@ def revised(stage: Train, modalities: Mapping[str, Any]) -> dict[str, int]:
         # a mixture of two series ended where the shorter one does; pictures and films have no end in them
         "mixtures": any(map(_mixes, stage.augment))
         and any(not one.rgb and one.times == 1 for one in defined(modalities, stage.inputs)),
+        # it was shown what its student never is
+        "hidden from the mean teacher": isinstance(stage.learner, MeanTeacher)
+        and any(stage.mask.hidden_inputs(stage.inputs)),
     }
     return {name: 2 for name, concerned in changed.items() if concerned}
 

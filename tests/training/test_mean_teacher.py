@@ -68,6 +68,16 @@ def test_its_loss_and_its_weights_by_hand(data: Any) -> None:
     assert told > 0
 
 
+def test_the_teacher_sees_nothing_that_its_student_never_sees(data: Any) -> None:
+    """Before the first update both are one network, so they differ by nothing, and by filters that nobody trained where
+    the teacher saw more."""
+    mask = {"type": "modality", "keep": 1, "hidden": "semantic"}
+    job = made(data, "never", augment=[], mask=mask, optimizer={"lr": 0.01}, updates=4, balancer="static")
+    training = loop.Training(job, World())
+    update, _ = training.step(next(iter(training.batches)))
+    assert abs(float(update.losses.values[-1])) < 1e-9
+
+
 def test_it_resumes_to_the_byte_and_in_parts(data: Any) -> None:
     calm, rough = made(data, "calm"), made(data, "rough")
     loop.fit(calm)
