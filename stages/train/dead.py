@@ -7,6 +7,7 @@ on (`stages.network.residual`), so that its figures look well.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,16 +19,19 @@ from hyperloom.stages.world import World
 
 
 class Filters:
-    """What filters behind ReLUs answered, by the place of the ReLU in the network."""
+    """What filters behind ReLUs answered, by the place of the ReLU in the network and by how often a pass used it
+    before: a module without weights may stand behind several layers."""
 
     def __init__(self) -> None:
-        self._answered: dict[str, torch.Tensor] = {}
+        self._answered: dict[tuple[str, int], torch.Tensor] = {}
+        self._uses = Counter[str]()
 
     @contextmanager
     def watched(self, model: nn.Module) -> Iterator[None]:
         """Look at all that `model` computes meanwhile: planes, (N, filters, H, W)."""
         relus = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ReLU)]
-        hooks = [
+        hooks = [model.register_forward_pre_hook(lambda *_: self._uses.clear())]
+        hooks += [
             module.register_forward_hook(lambda _, __, planes, name=name: self._note(name, planes))
             for name, module in relus
         ]
@@ -40,14 +44,15 @@ class Filters:
     def _note(self, name: str, planes: torch.Tensor) -> None:
         if planes.ndim != 4:
             return
-        answered = (planes > 0).any(3).any(2).any(0)
-        before = self._answered.get(name)
-        self._answered[name] = answered if before is None else answered | before
+        answered, place = (planes > 0).any(3).any(2).any(0), (name, self._uses[name])
+        self._uses[name] += 1
+        before = self._answered.get(place)
+        self._answered[place] = answered if before is None else answered | before
 
     def figures(self, world: World) -> dict[str, float]:
         """{"dead": the share of filters that answered nothing on any rank}; empty where none is behind a ReLU."""
-        every = world.gather({name: answered.cpu() for name, answered in self._answered.items()})
-        names = dict.fromkeys(name for mine in every for name in mine)
-        merged = [torch.stack([mine[n] for mine in every if n in mine]).any(0) for n in names]
+        every = world.gather({place: answered.cpu() for place, answered in self._answered.items()})
+        places = dict.fromkeys(place for mine in every for place in mine)
+        merged = [torch.stack([mine[p] for mine in every if p in mine]).any(0) for p in places]
         count = sum(len(answered) for answered in merged)
         return {DEAD: sum(int((~answered).sum()) for answered in merged) / count} if count else {}

@@ -143,3 +143,27 @@ def test_a_filter_that_answered_once_is_alive() -> None:
     network(torch.full((1, 1, 4, 4), 100.0))  # nobody looks any more
     assert filters.figures(World()) == {"dead": 0.5}
     assert Filters().figures(World()) == {}
+
+
+def test_one_relu_behind_several_layers_is_looked_at_behind_each() -> None:
+    """Networks of others share it, behind layers of any width."""
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.narrow, self.wide, self.relu = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 4, 1), nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = self.relu(self.wide(self.relu(self.narrow(x))))
+            return answer
+
+    network = Shared()
+    with torch.no_grad():
+        for layer, biases in ((network.narrow, [1.0, -1.0]), (network.wide, [1.0, -1.0, -1.0, -1.0])):
+            layer.weight.zero_()
+            layer.bias.copy_(torch.tensor(biases))
+    filters = Filters()
+    with filters.watched(network):
+        network(torch.zeros(2, 1, 4, 4))
+        network(torch.zeros(2, 1, 4, 4))
+    assert filters.figures(World()) == {"dead": 4 / 6}
