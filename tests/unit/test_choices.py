@@ -123,3 +123,10 @@ def test_a_text_without_blanks_has_a_tag_for_each_character(text: str, parts: An
     if len(tags) > 3:
         with pytest.raises(ValueError, match="gave no tag for the character"):
             from_pipeline(pieces(text, *parts[:-1]), KNOWN["tags"], text, {}, None, [])
+
+
+def test_a_character_in_several_pieces_has_the_tag_of_the_first_as_a_word_has() -> None:
+    """Of rare characters a tokenizer knows the bytes alone; the last one decided, so that names lost their begin."""
+    text = "\U00020bb7京"
+    said = pieces(text, (text[0], "B-LOC"), (text[0], "I-LOC"), (text[0], "I-LOC"), (text[1], "I-LOC"))
+    assert from_pipeline(said, KNOWN["tags"], text, {}, None, []) == ["B-LOC", "I-LOC"]

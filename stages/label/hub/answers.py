@@ -180,13 +180,14 @@ def _tags(answer: Any, text: str, labels: LabelNames) -> list[str | None]:
 
 
 def _of_characters(answer: Any, word: re.Match[str]) -> list[str]:
-    """The tag of the piece that each character is in; what began with its first goes on in the others."""
-    tags = dict.fromkeys(range(*word.span()), "")
+    """The tag of the first piece that each character is in (of a rare one there are several, its bytes); what began
+    with a piece's first character goes on in the others."""
+    tags: dict[int, str] = {}
     for piece in answer:
         tag, first = str(piece["entity"]), int(piece["start"])
         for at in range(first, int(piece["end"])):
-            tags[at] = f"I-{tag[2:]}" if at > first and tag.startswith("B-") else tag
-    tags = {at: tags[at] for at in range(*word.span())}
+            tags.setdefault(at, f"I-{tag[2:]}" if at > first and tag.startswith("B-") else tag)
+    tags = {at: tags.get(at, "") for at in range(*word.span())}
     if silent := [word.string[at] for at, tag in tags.items() if not tag]:
         raise ValueError(f"the model gave no tag for the character {silent[0]!r}")
     return list(tags.values())
