@@ -32,7 +32,7 @@ NOUGHT = -20
 """Numbers below this power of two may be what rounding left of zero. Beside nothing else, which a column of a small
 unit (currents in amperes) is too, only one value is wild, however often it is there: a mark, not the few that are real.
 """
-_LOWEST, _POWERS = -160, 1200
+_LOWEST, _POWERS = -1080, 2110  # of float64, subnormal ones too
 SHOWN = 3
 
 Powers = list[list[Any]]

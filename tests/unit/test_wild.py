@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hyperloom.pipeline.root import events as event_log
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.ingest.stage import Ingest
+from hyperloom.stages.modality.vector import Scalar
 from hyperloom.stages.network.processors import processor_of
 from hyperloom.stages.shard.stage import Shard
 from hyperloom.stages.shard.statistics import ColumnCounter, merged
@@ -84,6 +85,21 @@ def test_a_mark_is_wild_whatever_the_unit(unit: float) -> None:
     assert seen["wild"]["values"] == 2 and seen["wild"]["most"] == -9999 and seen["wild"]["at"] == [[0, 7]]
     usual = np.delete(values, [7, 9])
     assert seen["mean"] == pytest.approx([usual.mean()]) and seen["std"] == pytest.approx([usual.std()], rel=1e-4)
+
+
+def test_numbers_of_any_size_are_counted() -> None:
+    """A modality of one's own may keep float64; what is below 1e-48 there ended the step."""
+
+    class Fine(Scalar):
+        @property
+        def dtype(self) -> np.dtype[Any]:
+            return np.dtype(np.float64)
+
+    fine = Fine(type="scalar")
+    tally = ColumnCounter(fine)
+    tally.add(np.array([5e-324, 1e-300, 1e-60, 1e-45, 1.0, 1e30]), np.ones(6, bool))
+    seen = merged(fine, [tally.figures()])
+    assert seen["min"] == [5e-324] and seen["max"] == [1e30]
 
 
 def test_few_real_numbers_among_what_rounding_left_of_zero_are_usual() -> None:
