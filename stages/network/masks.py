@@ -128,7 +128,8 @@ class ModalityMask(NamingMask):
     def shown_inputs(self, columns: Sequence[str]) -> list[bool]:
         if self.alone:
             return [False] * len(columns)
-        return [(self.keep == 1 or self._named(c, self.visible)) and not self._named(c, self.hidden) for c in columns]
+        every = self.keep == 1 and self.full  # else one input of each sample is hidden
+        return [(every or self._named(c, self.visible)) and not self._named(c, self.hidden) for c in columns]
 
     def draw(self, architecture: Architecture, count: int, generator: torch.Generator) -> Visible:
         return self.left_alone(super().draw(architecture, count, generator), architecture, count, generator)

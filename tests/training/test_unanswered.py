@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import hyperloom
 from hyperloom.pipeline.api.model import model_of
@@ -154,6 +155,9 @@ def test_masks_say_what_every_sample_shows() -> None:
     assert NoMask(type="none").shown_inputs(columns) == [True, True]
     assert ModalityMask(type="modality").shown_inputs(columns) == [False, False]
     assert ModalityMask(type="modality", keep=1, hidden=("height",)).shown_inputs(columns) == [True, False]
+    hiding = ModalityMask(type="modality", keep=1, full=False)
+    assert not hiding.sample(columns, 8, torch.Generator().manual_seed(0)).all(1).any()
+    assert hiding.shown_inputs(columns) == [False, False], "one of each sample is hidden"
     assert ModalityMask(type="modality", visible=("rgb",)).shown_inputs(columns) == [True, False]
     assert ModalityMask(type="modality", visible=("rgb",), alone=0.2).shown_inputs(columns) == [False, False]
     assert PatchMask(type="patch").shown_inputs(columns) == [False, False]
