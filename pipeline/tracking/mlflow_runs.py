@@ -54,6 +54,18 @@ def last_by(about: dict[str, Any], event: Event) -> dict[str, int]:
     return last
 
 
+def begun(position: Position, step: str, anew: bool) -> None:
+    """Note that a step begins, or is taken as it is. One that works `anew` has new points, and so has the whole run: of
+    its figures those stay that a step has said since this start of the run, which says them once."""
+    about, high = position.about, position.high
+    if anew:
+        current = {key for key, who in about.get("by", {}).items() if who != step and who in about.get("begun", ())}
+        high.pop(step, None)
+        high[""] = {key: at if key in current else -1 for key, at in high.get("", {}).items()}
+        about["by"] = {key: who for key, who in about.get("by", {}).items() if key in current}
+    about.setdefault("begun", []).append(step)
+
+
 class Runs:
     """The runs of pipeline run `run` in the experiment `name`, which is made when it is missing. Raises Unavailable."""
 

@@ -23,7 +23,7 @@ from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.secrets import blot
 from hyperloom.pipeline.tracking import landing
 from hyperloom.pipeline.tracking.mlflow_model import Event, Registry
-from hyperloom.pipeline.tracking.mlflow_runs import Runs, first_times, last_by
+from hyperloom.pipeline.tracking.mlflow_runs import Runs, begun, first_times, last_by
 from hyperloom.pipeline.tracking.mlflow_server import Server
 from hyperloom.pipeline.tracking.tracker import Position
 from hyperloom.pipeline.tracking.wording import apart, cut_lines, markdown, spaced, state
@@ -80,7 +80,7 @@ class MLflow:
     # -- events ----------------------------------------------------------------------------------------------------
     def _on_run_started(self, event: Event) -> None:
         about = self._position.about
-        about.update(name=event.get("name", ""), status="running", experiment=self.runs.experiment)
+        about.update(name=event.get("name", ""), status="running", experiment=self.runs.experiment, begun=[])
         parent = about["parent"] = self.runs.parent(event)
         self.client.update_run(parent, status="RUNNING")
         source = {"mlflow.source.name": event.get("path"), "mlflow.source.type": "LOCAL"}
@@ -117,10 +117,8 @@ class MLflow:
         what = {"stage": event.get("stage"), "fingerprint": event.get("fingerprint"), "status": status, "reads": reads}
         steps[name] = what if anew else before | what
         high = self._position.high
+        begun(self._position, name, anew)
         if anew:
-            high.pop(name, None)  # another training: its points are new
-            high[""] = dict.fromkeys(high.get("", {}), -1)  # and so are the figures of the whole run
-            self._position.about.pop("by", None)
             self._forget(run, before)
         else:
             high[name] = {key: at or -1 for key, at in high.get(name, {}).items()}  # what is said once is said anew

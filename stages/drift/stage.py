@@ -75,6 +75,9 @@ class Drift(Stage):
         champion = champions.current(digests.storage, self.champion) if self.champion else None
         return {"champion": champion.release} if champion else {}
 
+    def figures(self, manifest: Manifest) -> dict[str, float]:
+        return _alarm(Drifted.from_manifest(manifest).alarm)
+
     def check(self, step: StepCheck) -> None:
         sides = [("data", self.data), *([("against", self.against)] if self.against else [])]
         for where, name in sides:
@@ -192,5 +195,9 @@ def _tell(step: StepRun, alarm: bool, reasons: Sequence[str]) -> None:
     step.events.emit("note", step.name, text=line)
     for where in (step.name, ""):
         step.events.emit("tag", where, values={"drift": line})
-        step.events.metric(where, {"drift.alarm": float(alarm)})
+        step.events.metric(where, _alarm(alarm), by=step.name)
     step.events.flush()
+
+
+def _alarm(alarm: bool) -> dict[str, float]:
+    return {"drift.alarm": float(alarm)}

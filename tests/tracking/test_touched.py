@@ -170,6 +170,27 @@ def test_reports_that_are_reused_are_shown_in_the_order_of_the_recipe(
     go_on("another", ["val", "test"], 0.7)
 
 
+@pytest.mark.parametrize("kind", ["step_reused", "step_started"])
+def test_a_report_that_begins_late_does_not_take_the_place_of_the_last_one(
+    kind: str, server: Server, client: Any, storage: Storage
+) -> None:
+    """Once a report was another one, whatever had been said of the whole run since its start was forgotten."""
+    name, figure = f"late-{kind}", "student.semantic.miou"
+    about = {"stage": "evaluate", "reads": [], "params": {}, "inputs": []}
+    for print_, value in (("a", 0.9), ("b", 0.9 if kind == "step_reused" else 0.8)):
+        with Events(storage, "r", "driver") as driver:
+            driver.emit("run_started", name=name, recipe="", params={}, steps=["test", "val"])
+            if kind == "step_reused" and print_ == "b":
+                driver.emit(kind, "val", fingerprint="a" * 16, **about, rows=3, figures={figure: value})
+            else:
+                driver.emit("step_started", "val", fingerprint=print_ * 16, **about)
+                driver.metric("", {figure: value}, by="val")
+            driver.emit("step_started", "test", fingerprint=print_ * 16, **about)
+            driver.metric("", {figure: 0.6}, by="test")
+        assert carry(storage, "r", server.url, name)[0]
+        assert shown(client, name)[f"{name} r"].data.metrics[figure] == value
+
+
 def shown(client: Any, experiment: str) -> dict[str, Any]:
     known = client.get_experiment_by_name(experiment)
     runs = client.search_runs([known.experiment_id])

@@ -315,6 +315,17 @@ def test_a_spread_that_changes_is_seen_in_any_unit(tmp_path: Path, unit: float) 
     assert not same.alarm
 
 
+@pytest.mark.parametrize("moved", [0.0, 5.0])
+def test_a_run_that_reuses_the_step_has_its_alarm_too(tmp_path: Path, moved: float) -> None:
+    """It was said by the run that made the step alone."""
+    old, new = ({f"f{i:03d}": [{SPEED: np.float32([i % 12 + j / 20 + add])} for j in range(20)] for i in numbers}
+                for numbers, add in ((range(12), 0.0), (range(12, 24), moved)))  # fmt: skip
+    result, made, storage = drifted(tmp_path, old, new, thresholds={"shift": 0.5, "ks": 1, "psi": 99})
+    (told,) = (e["values"] for e in read(storage, "test") if e["kind"] == "metric" and not e["step"])
+    stage = Drift.model_validate({"stage": "drift", "data": "shards", "against": "old"})
+    assert stage.figures(made) == told == {"drift.alarm": float(moved > 0)} and result.alarm == (moved > 0)
+
+
 def test_noise_beside_a_column_of_zeros_is_no_drift(tmp_path: Path) -> None:
     """Zeros say nothing of a unit."""
     still = {f"f{i:03d}": [{SPEED: np.zeros(1, np.float32)} for _ in range(20)] for i in range(12)}
