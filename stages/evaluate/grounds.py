@@ -138,7 +138,8 @@ class Grounds:
         shown = {truth for c in given for truth in (trained.shows or {}).get(c, ()) if truth in self._truth.values()}
         lacking = self._inputs.lacking(trained.visible)
         mine = ground(subject.name, self._resolved(learned), self.judged, sorted(shown), lacking)
-        silent = unanswered.sentences(subject.name, self._inputs.unanswered(models), len(self.judged.samples))
+        needed = self._inputs.unanswered(models, candidate.model.ensemble)
+        silent = unanswered.sentences(subject.name, needed, len(self.judged.samples))
         return replace(mine, rehearsal=trained.rehearsal, notes=(*mine.notes, *silent))
 
     def _own_truth(self, columns: Iterable[str]) -> list[str]:

@@ -204,7 +204,7 @@ class Evaluate(Stage):
     def _apart(self, step: StepRun, model: Model, inputs: JudgedInputs) -> dict[str, Any]:
         """What tells a model's figures from those of before."""
         pooled = self.pooled_boxes(step.modalities) if model.several else {}
-        return pooled | marked(inputs.unanswered([step.inputs[name] for name in step_refs(model)]))
+        return pooled | inputs.marked([step.inputs[name] for name in step_refs(model)], model.ensemble)
 
     @property
     def _unasked(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.stages.evaluate.overlap import hidden
+from hyperloom.stages.network.ensemble import Ensemble
 from hyperloom.stages.results import Shards, Trained
 
 
@@ -29,18 +30,30 @@ class JudgedInputs:
         """By column the samples without it; columns that are always there are left out."""
         return hidden(columns, self.records, self.offered)
 
-    def unanswered(self, models: Sequence[Manifest]) -> dict[str, int]:
+    def unanswered(self, models: Sequence[Manifest], ensemble: Ensemble | None = None) -> dict[str, int]:
         """By input that a model, or one of several that are asked together, cannot do without, the samples that lack
-        it; empty where they answer all."""
-        trained = [Trained.from_manifest(model) for model in models]
-        given = [column for column in trained[0].visible if column in self.offered]
+        it; empty where they answer all that have any input. What the ensemble hides nobody needs."""
+        trained, given = [Trained.from_manifest(model) for model in models], self._given(models[0], ensemble)
         needs = {column for one in trained for column in one.needs or ()} if len(given) > 1 else set(given)
         return {column: missing for column, missing in self.lacking(given).items() if column in needs}
 
+    def marked(self, models: Sequence[Manifest], ensemble: Ensemble | None = None) -> dict[str, Any]:
+        """What in an identity tells figures with unanswered samples from those of before, which were answered. Samples
+        without any input are among them; how many are not counted, so shards that lack some of each count as such."""
+        lacking, given = self.unanswered(models, ensemble), self._given(models[0], ensemble)
+        without = any(len(hidden(given, [record], self.offered)) == len(given) for record in self.records)
+        return marked(lacking, without)
 
-def marked(lacking: Mapping[str, int]) -> dict[str, Any]:
-    """What in an identity tells figures with unanswered samples from those of before, which were answered."""
-    return {"unanswered": sorted(lacking)} if lacking else {}
+    def _given(self, model: Manifest, ensemble: Ensemble | None) -> list[str]:
+        """The inputs of the shards that the model may see."""
+        visible = Trained.from_manifest(model).visible
+        never = ensemble.hidden_inputs(visible) if ensemble else [False] * len(visible)
+        return [c for c, hides in zip(visible, never, strict=True) if c in self.offered and not hides]
+
+
+def marked(lacking: Mapping[str, int], without: bool = False) -> dict[str, Any]:
+    """What tells figures with unanswered samples apart: by inputs that are needed, and where some may have none."""
+    return {"unanswered": sorted(lacking)} if lacking or without else {}
 
 
 def sentences(name: str, lacking: Mapping[str, int], rows: int) -> list[str]:

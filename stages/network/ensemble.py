@@ -66,6 +66,10 @@ class Ensemble(Plugin):
         """One row a member, one bool an input."""
         raise TypeError(f"the ensemble {self.type!r} has no members()")
 
+    def hidden_inputs(self, columns: Sequence[str]) -> list[bool]:
+        """Which of the columns no member may see, as far as the ensemble says so without drawing any."""
+        return [False] * len(columns)
+
 
 class Single(Ensemble):
     """One pass over everything that is there."""
@@ -93,6 +97,9 @@ class Masks(Ensemble):
         if self.full:
             drawn[0] = ~torch.tensor(self.mask.hidden_inputs(columns))
         return drawn.tolist()
+
+    def hidden_inputs(self, columns: Sequence[str]) -> list[bool]:
+        return self.mask.hidden_inputs(columns)
 
 
 class Models(Ensemble):
@@ -129,6 +136,10 @@ class Models(Ensemble):
         folders = [f for name, one in others.items() for f in one.folders(inputs[name])]
         needs = sorted({column for one in others.values() for column in one.needs or ()})
         return self.model_copy(update={"folders": tuple(folders), "needs": tuple(needs)})
+
+    def hidden_inputs(self, columns: Sequence[str]) -> list[bool]:
+        hidden: list[bool] = self.each.hidden_inputs(columns)
+        return hidden
 
     def predictor(self, storage: Storage, folders: Sequence[str], visible: Sequence[str]) -> Predictor | Together:
         from hyperloom.stages.network.predictor import Together

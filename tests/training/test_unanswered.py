@@ -15,6 +15,7 @@ from hyperloom.pipeline.api.model import model_of
 from hyperloom.pipeline.commits.manifest import Manifest
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.stages.evaluate.stage import Evaluate
+from hyperloom.stages.evaluate.unanswered import JudgedInputs
 from hyperloom.stages.label.stage import Label
 from hyperloom.stages.network.masks import ModalityMask, NoMask
 from hyperloom.stages.network.patches import BothMask, PatchMask
@@ -134,6 +135,35 @@ def test_models_that_are_asked_together_answer_what_all_of_them_can(tmp_path: Pa
     assert body["figures"]["both"]["semantic.coverage"] == pytest.approx(0.25)
     row = body["ensembles"]["both"]["semantic"]
     assert {size for size, _ in row["by_members"]} == {1, 2}
+
+
+def test_who_is_asked_without_an_input_answers_samples_that_lack_it(tmp_path: Path) -> None:
+    """The report said of an input that the ensemble hides that there was no answer without it."""
+    storage, steps = _data(tmp_path, [(), (HEIGHT,), (RGB,)])
+    steps["teacher"] = _trained(storage, steps)
+    ensemble = {"type": "masks", "members": 2, "mask": {"type": "modality", "hidden": "height"}}
+    body = _judged(storage, steps, models={"blind": {"model": "teacher", "ensemble": ensemble}})
+    assert body["figures"]["blind"]["semantic.coverage"] == pytest.approx(2 / 3)
+    assert "no answer without height" not in str(body["said"])
+    assert "blind has no answer without rgb@camera, which 1 of 3 samples lack" in str(body["said"])
+
+
+@pytest.mark.parametrize(("judged", "marked"), [([(), (RGB, HEIGHT)], True), ([(), (HEIGHT,)], False)])
+def test_figures_of_samples_without_any_input_are_not_those_of_before(
+    tmp_path: Path, judged: list[tuple[str, ...]], marked: bool
+) -> None:
+    """They were answered from nothing, and what was counted then was taken for what is counted now."""
+    storage, steps = _data(tmp_path, judged)
+    steps["teacher"] = _trained(storage, steps, mask=MASK)
+    stage = Evaluate.model_validate({"stage": "evaluate", "data": "shards", "models": "teacher"})
+    report = inline.step(stage, storage, KNOWN, "report", shards=steps["shards"], teacher=steps["teacher"])
+    now = {unit.space for unit in stage.units(report)[0]}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(JudgedInputs, "marked", lambda *_: {})
+        before = {unit.space for unit in stage.units(report)[0]}
+    assert (now != before) == marked
+    figures = _judged(storage, steps)["figures"]["teacher"]
+    assert figures["semantic.coverage"] == (0.5 if marked else 1)
 
 
 def test_the_champion_has_no_answer_to_a_picture_that_is_missing_as_the_model_beside_it(tmp_path: Path) -> None:
