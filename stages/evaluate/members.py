@@ -1,8 +1,9 @@
 """An ensemble's members: how far they differ, what fewer of them would have come to, and whether it errs where they do.
 
 Every sample's statistics of a task get its spread (`APART`: the standard deviation over members, a mean over the
-sample) and `ASKED`, so that both add up like all statistics. What the first 1, 2, 4, .. members come to is counted a
-shard at a time, from the same pass. Nothing here asks a network, and of one member nothing is said.
+sample) and `ASKED`, so that both add up like all statistics; one without an answer has neither. What the first 1, 2, 4,
+.. members come to is counted a shard at a time, from the same pass. Nothing here asks a network, and of one member
+nothing is said.
 """
 
 from __future__ import annotations
@@ -110,10 +111,12 @@ def _figure(modality: Modality, parts: Iterable[Sums]) -> float | None:
 
 
 def _by_spread(storage: Storage, modality: Modality, task: str, records: Sequence[Record]) -> list[list[float]]:
-    sheets = [sheet for r in records if task in (sheet := read_sheet(storage, r.files[1].path)[2])]
-    if not sheets or any(APART not in sheet[task] for sheet in sheets):
+    read = (read_sheet(storage, r.files[1].path)[2].get(task, {}) for r in records)
+    sheets = [sheet for sheet in read if APART in sheet]  # a shard may have no sample that was asked
+    if not sheets:
         return []
-    one = {stat: np.concatenate([sheet[task][stat] for sheet in sheets]) for stat in _shared(sheets, task)}
+    every = {stat: np.concatenate([sheet[stat] for sheet in sheets]) for stat in _shared(sheets)}
+    one = {stat: values[every[ASKED] > 0] for stat, values in every.items()}
     order = np.argsort(one[APART], kind="stable")
     if len(order) < PARTS * FEWEST:
         return []
@@ -125,5 +128,5 @@ def _by_spread(storage: Storage, modality: Modality, task: str, records: Sequenc
     return rows
 
 
-def _shared(sheets: Sequence[Mapping[str, Mapping[str, np.ndarray]]], task: str) -> list[str]:
-    return [stat for stat in sheets[0][task] if all(stat in sheet[task] for sheet in sheets)]
+def _shared(sheets: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
+    return [stat for stat in sheets[0] if all(stat in sheet for sheet in sheets)]

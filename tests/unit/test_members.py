@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,14 +27,16 @@ DEPTH = KNOWN["depth"]
 ONE = np.ones(1, bool)
 
 
-def record(storage: Storage, name: str, errors: list[float], known: bool = True) -> Any:
+def record(storage: Storage, name: str, errors: Sequence[float | None], known: bool = True) -> Any:
     """A shard on whose samples the answer is off by `errors`, with members that differ by a tenth of it; one member
-    alone is off by twice as much."""
+    alone is off by twice as much. None: there is no answer."""
     sheet, smaller, truth = Sheet(), members.Smaller(), np.full((1, 4, 4, 1), 5, np.float32)
     for i, error in enumerate(errors):
-        sums = score(DEPTH, truth, truth + np.float32(error), ONE & known, ONE)
-        sheet.add(f"{name}{i}", name, i, {"depth": sums | members.apart(np.full((4, 4, 1), error / 10))})
-        smaller.add(1, "depth", score(DEPTH, truth, truth + np.float32(2 * error), ONE & known, ONE))
+        off, given = np.float32(error or 0), ONE & (error is not None)
+        sums = score(DEPTH, truth, truth + off, ONE & known, given)
+        spread = {} if error is None else members.apart(np.full((4, 4, 1), error / 10))
+        sheet.add(f"{name}{i}", name, i, {"depth": sums | spread})
+        smaller.add(1, "depth", score(DEPTH, truth, truth + 2 * off, ONE & known, given))
     file = SimpleNamespace(path=f"{name}.parquet")
     storage.write(file.path, sheet.to_parquet())
     return SimpleNamespace(meta={"sums": sheet.sums(), **smaller.meta()}, files=[None, file])
@@ -71,6 +74,16 @@ def test_an_ensemble_that_errs_where_its_members_differ(tmp_path: Path) -> None:
         "depth.mae by members",
         "depth.mae by spread of the members",
     ]
+
+
+def test_samples_without_an_answer_are_not_those_on_which_members_agree(tmp_path: Path) -> None:
+    """Their spread was 0, so they were the first quarter; and one shard without any answer left no quarters at all."""
+    storage, errors = Storage(str(tmp_path)), np.linspace(0.1, 4, 24).tolist()
+    row = judged(storage, record(storage, "a", errors))
+    silent = record(storage, "b", [None] * 8)
+    mixed = record(storage, "c", [None, *errors[:12], None, *errors[12:], None])
+    assert row and len(row["by_spread"]) == members.PARTS
+    assert judged(storage, record(storage, "a", errors), silent) == judged(storage, mixed) == row
 
 
 def test_an_ensemble_that_makes_a_task_worse_is_said(tmp_path: Path) -> None:
