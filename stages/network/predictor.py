@@ -20,6 +20,7 @@ from hyperloom.stages.base import VALID
 from hyperloom.stages.network.architecture import Input
 from hyperloom.stages.network.model import Encoded, MultiTask
 from hyperloom.stages.network.pooling import Answers, How, Pooling
+from hyperloom.stages.network.subnormal import as_zeros
 from hyperloom.stages.network.visible import present, shown
 from hyperloom.stages.transfer import sent
 
@@ -117,6 +118,7 @@ class Predictor:
         """Predict for `batch`: column -> (N, *shape), optionally column? -> (N,) bool."""
         return self.growing(batch, ())[-1]
 
+    @as_zeros()
     @torch.inference_mode()
     def growing(self, batch: Mapping[str, np.ndarray], sizes: Sequence[int]) -> list[Prediction]:
         """What the first members come to, for each number of them in `sizes`, which rise; the last is of all."""
@@ -226,6 +228,7 @@ class Together:
         """As a `Predictor` does."""
         return self.growing(batch, ())[-1]
 
+    @as_zeros()
     @torch.inference_mode()
     def growing(self, batch: Mapping[str, np.ndarray], sizes: Sequence[int]) -> list[Prediction]:
         """As of a `Predictor`: the first model's members come first."""

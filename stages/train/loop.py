@@ -24,6 +24,7 @@ from hyperloom.stages import sharding
 from hyperloom.stages.network.architecture import MODEL_JSON, MODEL_WEIGHTS
 from hyperloom.stages.network.compiling import how
 from hyperloom.stages.network.model import MultiTask, build_model, weights
+from hyperloom.stages.network.subnormal import as_zeros
 from hyperloom.stages.train import compute, fitted, memory, range_test
 from hyperloom.stages.train.averages import Average
 from hyperloom.stages.train.clock import Clock, TrainingTime
@@ -59,15 +60,14 @@ def fit(
     alive: Callable[[], None] = lambda: None,
 ) -> None:
     """Train until `trained.json` is written, continuing from the last checkpoint. `log(update, values)` is called on
-    rank 0, again for each entry of the history when a run resumes; `alive()` with each batch, as a sign that it gets
-    on. Every rank of `world` must call this.
+    rank 0, again for each entry of the history when a run resumes; `alive()` with each batch. Every rank calls this.
 
     Raises Preempted, after a checkpoint, when `request()` is not NOTHING on any rank, and NotFinite when a loss or the
     gradient is infinite or no number.
     """
     training = Training(job, world or World.current(), log, request, device, alive)
     try:
-        with memory.held(training.device):
+        with memory.held(training.device), as_zeros():
             training.run()
     finally:
         training.prepare.drawer.close()

@@ -12,7 +12,7 @@ from torch import nn
 
 from hyperloom.stages.label.runtimes.torch import Torch
 from hyperloom.stages.network.statefile import read_state
-from hyperloom.stages.network.subnormal import flush, flushed
+from hyperloom.stages.network.subnormal import as_zeros, flush, flushed
 
 TINY, SMALL = 1e-40, 2e-38
 """Below and above float32's least normal number."""
@@ -94,3 +94,13 @@ def test_a_graph_of_onnx_is_run_without_them(tmp_path: Path) -> None:
     assert np.allclose(OnnxSession(str(path))(frames, [0])[0][0, 0], frames[0, 2], rtol=0, atol=0)
     (tmp_path / "torn.onnx").write_bytes(b"no graph")
     assert without_subnormals(str(tmp_path / "torn.onnx")) == str(tmp_path / "torn.onnx")
+
+
+def test_what_is_computed_is_as_zeros_meanwhile_and_no_longer() -> None:
+    small = torch.full((4,), 2 * TINY)
+    with as_zeros():
+        assert not small.mul(0.5).any()
+    assert small.mul(0.5).all()
+    with pytest.raises(ValueError), as_zeros():
+        raise ValueError
+    assert small.mul(0.5).all()

@@ -147,10 +147,12 @@ class TorchSession:
 
     def tensors(self, images: Any, tensors: Sequence[str | int]) -> list[Any]:
         """The same on the device; numbers that are no integers are float32."""
+        from hyperloom.stages.network.subnormal import as_zeros
+
         torch = self._torch
         half, cached = self._half or torch.bfloat16, not self._graphs
         autocast = torch.autocast(self.device, half, enabled=self._half is not None, cache_enabled=cached)
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), autocast, as_zeros():
             output = self._module(images)
         picked = [self._pick(output, t) for t in tensors]
         return [p.float() if p.is_floating_point() else p for p in picked]
