@@ -137,7 +137,8 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
     columns = about.columns if about else model.architecture.columns
     others = _renamed({part: theirs[name] for name, part in parts.named(theirs, columns).items()}, origin)
     mine = model.state_dict()
-    whole, selected, cut, absent, other, apart = [], [], [], [], [], []
+    whole, cut = list[str](), list[str]()
+    selected, absent, other, apart = [], [], [], []
     meanings = Meanings(origin.name, model.architecture, about) if about else None
     places = InputPlaces(model, about)
     for name, part in parts.named(mine, model.architecture.columns).items():
@@ -147,8 +148,7 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
         elif meanings is not None and (value := meanings.brought(part, value)) is None:
             apart.append(part)
         elif value.shape == mine[name].shape:
-            places.put(mine[name], value, name)
-            whole.append(part)
+            (whole if places.put(mine[name], value, name) else cut).append(part)
         elif origin.select and (chosen := _chosen(mine[name], value, model.architecture, about)) is not None:
             selected.append(part)
             if chosen.shape == mine[name].shape:
@@ -219,16 +219,18 @@ class InputPlaces:
         same = before is None or before.columns == model.architecture.columns
         self._axes = {} if same else _counting_inputs(model)
 
-    def put(self, mine: torch.Tensor, theirs: torch.Tensor, name: str) -> None:
-        """Set the weight `name` of the model."""
+    def put(self, mine: torch.Tensor, theirs: torch.Tensor, name: str) -> bool:
+        """Set the weight `name` of the model; had every input a slice there?"""
         axis, before = self._axes.get(name, -1), self._before
         for own, others in ((s(self._here), s(before)) for s in (_planes, _one)) if axis >= 0 and before else ():
             if (mine.shape[axis], theirs.shape[axis]) == (sum(own.values()), sum(others.values())):
-                for column, source in zip(own, self._sources(list(own), list(others)), strict=True):
-                    if source and own[column] == others[source]:
-                        _slice(mine, axis, own, column).copy_(_slice(theirs, axis, others, source))
-                return
+                sources = dict(zip(own, self._sources(list(own), list(others)), strict=True))
+                fitting = {c: source for c, source in sources.items() if source and own[c] == others[source]}
+                for column, source in fitting.items():
+                    _slice(mine, axis, own, column).copy_(_slice(theirs, axis, others, source))
+                return len(fitting) == len(own)
         mine.copy_(theirs)
+        return True
 
     @staticmethod
     def _sources(own: Sequence[str], others: Sequence[str]) -> Iterator[str]:

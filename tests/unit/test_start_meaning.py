@@ -143,6 +143,19 @@ def test_inputs_in_another_order_keep_their_own_weights(
     assert new["depth"].numpy() == pytest.approx(old["depth"].numpy(), rel=1e-4, abs=1e-3)
 
 
+def test_first_filters_of_an_input_that_the_other_network_has_not_start_afresh_and_that_is_said(tmp_path: Path) -> None:
+    """Their place may be that of another input: that all weights fit was said, also where all must."""
+    before = _passing_on(1, ["rgb@in", "depth@x"], TRUNKS[0], ["a", "b", "c"])
+    here = _passing_on(2, ["depth@x", "rgb@new"], TRUNKS[0], ["a", "b", "c"])
+    fresh, storage = here.trunk.enter[0][0].weight.clone(), Storage(str(tmp_path))
+    storage.write("old/model.safetensors", save(before.state_dict()))
+    storage.write("old/model.json", json.dumps(before.architecture.to_json()).encode())
+    with pytest.raises(Misfit, match="does not fill the network: .*in part: trunk.enter"):
+        take(storage, Origin("old", "old/model.safetensors", "old/model.json", True), here)
+    told = str(take(storage, Origin("old", "old/model.safetensors", "old/model.json", False), here))
+    assert torch.equal(here.trunk.enter[0][0].weight[:, 1:], fresh[:, 1:]) and "in part: trunk.enter" in told
+
+
 def test_what_is_passed_on_of_another_input_starts_afresh(tmp_path: Path) -> None:
     trunk = TRUNKS[0]
     before = _passing_on(1, ["rgb@in", "depth@x", "depth@y"], trunk, ["a", "b", "c"])
