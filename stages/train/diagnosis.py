@@ -29,7 +29,7 @@ CARRIES = 0.15
 """So much may the same figure be worse on other samples."""
 CLIPPED, CLIPS = "clipped.", 0.05
 """How the figure begins that says which share of the samples an augmentation clipped, and how many it may."""
-DEAD, DIES = "dead", 0.1
+DEAD, DIES = "dead", 0.25
 """The figure of how large a share of the filters is dead (stages.train.dead), and how large it may be."""
 
 
