@@ -101,7 +101,7 @@ def test_a_point_that_a_person_hides_is_hidden(tmp_path: Path) -> None:
         ConsensusStage(stage="consensus", data="labels", out="joints@all", method="copy", of=of)
         for of in ((), ("joints@a", "joints@b"))
     ]
-    assert [one.revised_for(KNOWN) for one in steps] == [{"hidden points": 2}, {}]
+    assert ["hidden points" in one.revised_for(KNOWN) for one in steps] == [True, False]
 
 
 @pytest.mark.parametrize("method", ["mean", "inverse-variance"])
