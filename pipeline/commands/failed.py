@@ -41,9 +41,7 @@ def _failed(given: Any) -> int:
         )
         if left:
             shown = ", ".join(left[:SHOWN]) + (f" and {len(left) - SHOWN} more" if len(left) > SHOWN else "")
-            print(
-                f"{counted(len(left), 'step')} made from these by other recipes, or before, stay as they are: {shown}"
-            )
+            print(f"{counted(len(left), 'step')} made from these by other recipes, or before, kept as before: {shown}")
         return 0
     steps = opening.steps(loaded, storage)
     kept = list(quarantine.troubles(storage, steps))

@@ -223,7 +223,7 @@ def test_what_others_made_from_steps_that_are_taken_back_is_named(
     assert cli.main(["failed", str(path), "--replay"]) == 0
     (folder,) = [p.removesuffix("/manifest.json") for p in toy.storage.walk("tests.toy.Sum") if p.endswith("st.json")]
     taken, said = capsys.readouterr().out.splitlines()
-    assert taken.startswith("taken back: c, e.") and said.endswith(f"stay as they are: {folder}")
+    assert taken.startswith("taken back: c, e.") and said.endswith(f"kept as before: {folder}")
 
 
 def test_too_many_bad_samples_fail_the_step(toy: Toy) -> None:
