@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from hyperloom.pipeline.fingerprint import payload
 from hyperloom.pipeline.root.storage import Storage
 from hyperloom.pipeline.spelling import near
 from hyperloom.stages import quantity
@@ -24,6 +25,7 @@ from hyperloom.stages.network.architecture import Architecture, Input, Task
 from hyperloom.stages.network.heads import Head
 from hyperloom.stages.network.model import MultiTask
 from hyperloom.stages.network.statefile import read_state
+from hyperloom.stages.network.trunks import Trunk
 from hyperloom.stages.train.failures import Final
 from hyperloom.stages.train.network import Origin
 
@@ -64,6 +66,7 @@ class Meanings:
 
     def __init__(self, name: str, here: Architecture, before: Architecture):
         self.apart: dict[str, str] = {}
+        self._options = _options(here.trunk, before.trunk)
         self._orders: dict[str, tuple[Head, torch.Tensor]] = {}
         self._passed: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         inputs = {p.column: p for p in before.parts}
@@ -83,6 +86,11 @@ class Meanings:
                 continue
             if how.places:
                 self._orders[task.name] = task.head, torch.tensor(how.places).argsort()
+
+    @property
+    def why(self) -> list[str]:
+        """In words, what stays behind or was otherwise there."""
+        return [*(f"{task}: {reason}" for task, reason in self.apart.items()), *self._options]
 
     def brought(self, part: str, weight: torch.Tensor) -> torch.Tensor | None:
         """A weight of the other network in the order of ours; None for what stays behind."""
@@ -159,7 +167,7 @@ def take(storage: Storage, origin: Origin, model: MultiTask) -> LoadedWeights:
             cut.append(part)
         else:
             other.append(part)
-    why = [f"{task}: {reason}" for task, reason in meanings.apart.items()] if meanings else []
+    why = meanings.why if meanings else []
     taken = LoadedWeights(whole, cut, absent, other, list(others), apart, selected, why)
     if not whole and not cut and not selected:
         advice = _advice(model, about) if about or origin.names else _names(model, others)
@@ -294,6 +302,13 @@ def _advice(model: MultiTask, about: Architecture | None) -> str:
     )
     wider = about.trunk.type == mine.type and (about.trunk.width or 0) > (mine.width or 0)
     return advice + (", or select: true, which takes evenly spaced filters of it" if wider else "")
+
+
+def _options(mine: Trunk, theirs: Trunk) -> list[str]:
+    """What else the other network was, where its trunk is of the same kind: its weights fit, and mean less here."""
+    ours, before = (payload(trunk) for trunk in (mine, theirs))
+    names = sorted(n for n in {*ours, *before} if n not in ("revision", "width") and ours.get(n) != before.get(n))
+    return [f"its trunk had other {' and '.join(names)}"] if names and mine.type == theirs.type else []
 
 
 def _names(model: MultiTask, others: Mapping[str, torch.Tensor]) -> str:

@@ -83,6 +83,13 @@ def test_weights_of_a_step_are_taken_where_they_fit(data: Any, teacher: Manifest
     assert "in part: trunk.enter" in said.texts[0] and "not there: heads.depth" in said.texts[0]
 
 
+def test_options_of_a_trunk_that_weights_do_not_show_are_said(data: Any, teacher: Manifest) -> None:
+    leaky = {"trunk": {**WIDTH["trunk"], "activation": "leaky", "dilations": [1, 2, 4, 8, 4, 2]}, "start": "teacher"}
+    said = scenes.Said()
+    loop.fit(made(data, "leaky", teacher, model=leaky), log=said)
+    assert said.texts[0].endswith("its trunk had other activation and dilations")
+
+
 def test_a_start_that_does_not_fit_is_refused(data: Any, teacher: Manifest) -> None:
     whole = made(data, "whole", teacher, model={**WIDTH, "start": {"step": "teacher", "whole": True}})
     with pytest.raises(Misfit, match=r"does not fill the network: .*not there: heads.depth.*whole: false"):
