@@ -38,9 +38,11 @@ def flush(module: nn.Module) -> None:
 
 @contextmanager
 def as_zeros() -> Iterator[None]:
-    """Meanwhile this thread, and those that it starts, take subnormal numbers for zeros, where the processor can."""
+    """Meanwhile this thread, and those that it starts, take subnormal numbers for zeros, where the processor can; it
+    may be so already, and stays so then."""
+    before = not torch.full((), LEAST / 2, device="cpu").mul(0.5)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(before)
