@@ -24,12 +24,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.host_run import EVERY, PATIENCE, Disturbance, Job, Run, apart, artifacts
 from tests.ray.cluster_of_hosts import cluster_of_hosts
@@ -80,8 +81,10 @@ def kill_job(ready: Ready) -> Disturbance:
     def disturb(run: Run, job: Job) -> Job:
         job = run.until(lambda: ready(run), job)
         for pid in run.hosts.pids(1):
-            if {b"hyperloom.pipeline", b"run"} <= set(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")):
-                os.kill(pid, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # others end by themselves meanwhile
+                process = psutil.Process(pid)
+                if {"hyperloom.pipeline", "run"} <= set(process.cmdline()):
+                    process.kill()
         job.wait(timeout=PATIENCE)
         return job
 
