@@ -23,7 +23,7 @@ SAY     = @printf '\n== %s\n'
 help:
 	@echo "make demo    set up what the demo needs and run the main job ($(RECIPE))"
 	@echo "make test    set up everything and run the checks: ruff, mypy, pytest"
-	@echo "make lint    ruff and mypy only        make unit   the unit tests only (no Ray, half a minute)"
+	@echo "make lint    ruff and mypy only        make unit   the unit tests only (no Ray, a minute and a half)"
 	@echo "make setup   only install, into $(VENV)     make clean  remove environments and caches; runs/ stays"
 
 demo: setup
