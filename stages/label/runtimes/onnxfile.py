@@ -234,17 +234,17 @@ def without_subnormals(model: str | bytes) -> str | bytes:
     try:
         content = Path(model).read_bytes() if isinstance(model, str) else model
         parsed = onnx.load_from_string(content)
-    except Exception:  # the runtime says what is wrong with it
+        tensors = list(_tensors(parsed))
+        if any(map(onnx.external_data_helper.uses_external_data, tensors)):
+            return model
+        weights = [onnx.numpy_helper.to_array(t) if t.data_type == onnx.TensorProto.FLOAT else None for t in tensors]
+    except Exception:  # the runtime says what is wrong with it, or takes what the library does not
         return model
     least, changed = np.finfo(np.float32).tiny, False
-    for tensor in _tensors(parsed):
-        if onnx.external_data_helper.uses_external_data(tensor):
-            return model
-        if tensor.data_type == onnx.TensorProto.FLOAT:
-            weights = onnx.numpy_helper.to_array(tensor)
-            if (tiny := (np.abs(weights) < least) & (weights != 0)).any():
-                tensor.CopyFrom(onnx.numpy_helper.from_array(np.where(tiny, np.float32(0), weights), tensor.name))
-                changed = True
+    for tensor, values in zip(tensors, weights, strict=True):
+        if values is not None and (tiny := (np.abs(values) < least) & (values != 0)).any():
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.where(tiny, np.float32(0), values), tensor.name))
+            changed = True
     return bytes(parsed.SerializeToString()) if changed else model
 
 
