@@ -21,7 +21,7 @@ from hyperloom.stages.network.architecture import Input
 from hyperloom.stages.network.model import Encoded, MultiTask
 from hyperloom.stages.network.pooling import Answers, How, Pooling
 from hyperloom.stages.network.subnormal import as_zeros
-from hyperloom.stages.network.visible import present, shown
+from hyperloom.stages.network.visible import answerable, present, shown
 from hyperloom.stages.transfer import sent
 
 PLANES, POOLED = "*planes", "*pooled"
@@ -153,12 +153,9 @@ class Predictor:
         parts = self.model.architecture.parts
         known = {p.column: torch.from_numpy(_known(batch, p.column, _count(batch, parts))) for p in parts}
         seen = present(self.model.architecture, {c + VALID: rows for c, rows in known.items()}) & self._allowed
-        answerable: np.ndarray = seen.any(1).numpy()
-        for item, allowed in zip(self.model.architecture.inputs, self._allowed.tolist(), strict=True):
-            for part in item.parts if allowed else ():
-                if part.column in self.needs and part.column in batch:
-                    answerable = answerable & known[part.column].numpy()
-        return answerable
+        may = zip(self.model.architecture.inputs, self._allowed.tolist(), strict=True)
+        needed = [part.column for item, allowed in may if allowed for part in item.parts if part.column in self.needs]
+        return answerable(seen, (known[column] for column in needed if column in batch))
 
     def _asked(
         self, planes: Sequence[Encoded], seen: Sequence[torch.Tensor], finding: Mapping[str, Any]

@@ -6,10 +6,11 @@ networks that drop tokens. Slicing takes samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 import torch
 
 from hyperloom.stages.base import VALID
@@ -58,6 +59,16 @@ def present(architecture: Architecture, batch: Mapping[str, torch.Tensor]) -> to
     """(N, inputs) bool: which inputs of each sample are there, with every column that they read."""
     every = [[batch[part.column + VALID] for part in i.parts] for i in architecture.inputs]
     return torch.stack([one[0] if len(one) == 1 else torch.stack(one, 1).all(1) for one in every], 1)
+
+
+def answerable(seen: torch.Tensor, needed: Iterable[torch.Tensor]) -> np.ndarray:
+    """(N,) bool: to which samples a network has an answer. Each must show an input, (N, inputs) being `seen`, and lack
+    none of the columns that the network cannot do without, for each of which `needed` says who has it, (N,) bool."""
+    every = seen.any(1)
+    for known in needed:
+        every = every & known
+    given: np.ndarray = every.numpy()
+    return given
 
 
 def shown(present: torch.Tensor, mask: Visible | torch.Tensor) -> Visible:

@@ -22,7 +22,7 @@ from hyperloom.stages.measure.scores import measures, score
 from hyperloom.stages.measure.sums import Sums, merged
 from hyperloom.stages.network.model import MultiTask
 from hyperloom.stages.network.predictor import answered
-from hyperloom.stages.network.visible import present
+from hyperloom.stages.network.visible import answerable, present
 from hyperloom.stages.train.diagnosis import CLASSES
 from hyperloom.stages.train.job import Job
 from hyperloom.stages.world import World
@@ -55,7 +55,7 @@ def validate(
             batch = {k: torch.zeros(1, *v.shape[1:], dtype=v.dtype) for k, v in batch.items()}
         valid = present(model.architecture, batch) & ~hidden
         moved = {k: v.to(world.device, non_blocking=True) for k, v in batch.items()}
-        given = _answerable(batch, valid, job.needs if alone is None else ())
+        given = answerable(valid, (batch[column + VALID] for column in (job.needs if alone is None else ())))
         predictions = model.predict(moved, valid.to(world.device))
         if empty:
             continue
@@ -67,16 +67,6 @@ def validate(
     whole = world.gather(sums)
     each = {name: _figures(m, [part for parts in whole for part in parts[name]]) for name, m in tasks.items()}
     return {f"{name}.{figure}": value for name, values in each.items() for figure, value in values.items()}
-
-
-def _answerable(batch: Mapping[str, torch.Tensor], valid: torch.Tensor, needs: Sequence[str]) -> np.ndarray:
-    """(N,) bool: which samples have an input, (N, inputs) being `valid`, and lack none that the network `needs`; others
-    have no answer, as the trained network is asked later."""
-    answerable = valid.any(1)
-    for column in needs:
-        answerable = answerable & batch[column + VALID]
-    given: np.ndarray = answerable.numpy()
-    return given
 
 
 def _scores(modality: Any, truth: np.ndarray, values: np.ndarray, known: np.ndarray, given: np.ndarray) -> list[Sums]:
